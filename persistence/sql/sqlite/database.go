@@ -1,0 +1,168 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+
+	"go.uber.org/zap"
+	moderncsqlite "modernc.org/sqlite"
+
+	"github.com/perdure/perdure/persistence"
+	"github.com/perdure/perdure/persistence/sql/group"
+	"github.com/perdure/perdure/persistence/sql/visibilitysql"
+)
+
+// readersMax is the number of read connections of a file: enough that a few long lists do not hold up the loading of runs.
+const readersMax = 8
+
+// database is an open file, or memory, and its connections. Several stores may use it.
+type database struct {
+	path      string // empty: in memory
+	logger    *zap.Logger
+	lock      *os.File
+	writer    *pool
+	readers   *pool // in memory: the writer's
+	committer *group.Committer[*write]
+	users     atomic.Int32
+}
+
+// The function is the same for every connection that this process opens.
+func init() {
+	moderncsqlite.MustRegisterDeterministicScalarFunction(visibilitysql.SQLiteHasWord, 2,
+		func(_ *moderncsqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
+			text, ok := args[0].(string)
+			words, wordsOK := args[1].(string)
+			return ok && wordsOK && visibilitysql.HasWord(text, words), nil
+		})
+}
+
+func openDatabase(ctx context.Context, path string, logger *zap.Logger) (*database, error) {
+	db := &database{path: path, logger: logger}
+	db.users.Store(1)
+	if err := db.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the database %s: %w", db, err), db.closeFiles())
+	}
+	return db, nil
+}
+
+// String names the database in messages.
+func (db *database) String() string {
+	if db.path == "" {
+		return "in memory"
+	}
+	return db.path
+}
+
+func (db *database) open(ctx context.Context) error {
+	if db.path == "" {
+		db.writer = newPool(1, connector{dsn: ":memory:", pragmas: memoryPragmas})
+		db.readers = db.writer
+	} else {
+		if err := db.openFile(); err != nil {
+			return err
+		}
+	}
+	if err := db.writer.use(ctx, func(ctx context.Context, c *conn) error { return migrate(ctx, c) }); err != nil {
+		return describe(err)
+	}
+	db.committer = group.New(db.commit, group.Options{})
+	return nil
+}
+
+func (db *database) openFile() error {
+	path, err := checkPath(db.path)
+	if err != nil {
+		return err
+	}
+	db.path = path
+	if db.lock, err = lockFile(path); err != nil {
+		return err
+	}
+	db.writer = newPool(1, connector{dsn: fileDSN(path), pragmas: writerPragmas})
+	db.readers = newPool(readersMax, connector{dsn: fileDSN(path), pragmas: readerPragmas})
+	return nil
+}
+
+// checkPath finds out what SQLite would only call "unable to open database file". It returns the path that all names of the file
+// share, so that they share a lock.
+func checkPath(path string) (string, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if real, err := filepath.EvalSymlinks(absolute); err == nil {
+		absolute = real
+	}
+	if stat, err := os.Stat(absolute); err == nil && stat.IsDir() {
+		return "", errors.New("it is a directory, not a file")
+	}
+	file, err := os.OpenFile(absolute, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		var pathError *os.PathError
+		if errors.As(err, &pathError) {
+			err = pathError.Err
+		}
+		if errors.Is(err, syscall.ENOENT) {
+			return "", fmt.Errorf("the directory %s does not exist", filepath.Dir(absolute))
+		}
+		return "", fmt.Errorf("cannot be written: %w", err)
+	}
+	return absolute, file.Close()
+}
+
+func (db *database) read(ctx context.Context, f func(context.Context, *conn) error) error {
+	if err := db.readers.use(ctx, f); err != nil {
+		return classify(ctx, err)
+	}
+	return nil
+}
+
+// close waits for writes and reads that are under way.
+func (db *database) close() error {
+	db.committer.Close()
+	if err := db.closeFiles(); err != nil {
+		return fmt.Errorf("close the database %s: %w", db, err)
+	}
+	return nil
+}
+
+func (db *database) closeFiles() error {
+	var errs []error
+	if db.readers != nil && db.readers != db.writer {
+		errs = append(errs, db.readers.close())
+	}
+	if db.writer != nil { // last: it moves the WAL into the file
+		errs = append(errs, db.writer.close())
+	}
+	if db.lock != nil {
+		errs = append(errs, db.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// classify turns a driver's error into one of the contract's. Errors of the contract pass.
+func classify(ctx context.Context, err error) error {
+	for _, known := range []error{persistence.ErrFenced, persistence.ErrConflict, persistence.ErrNotFound, persistence.ErrTooLarge,
+		persistence.ErrOutcomeUnknown, persistence.ErrUnavailable, persistence.ErrClosed} {
+		if errors.Is(err, known) {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", persistence.ErrUnavailable, ctx.Err())
+	}
+	switch {
+	case isCode(err, codeConstraint):
+		return fmt.Errorf("%w: %w", persistence.ErrConflict, err)
+	case isCode(err, codeTooBig):
+		return fmt.Errorf("%w: %w", persistence.ErrTooLarge, err)
+	default:
+		return fmt.Errorf("%w: %w", persistence.ErrUnavailable, err)
+	}
+}

@@ -1,0 +1,37 @@
+package matching
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are what an operator can watch of matching.
+type metrics struct {
+	partitions  prometheus.Gauge
+	added       *prometheus.CounterVec // by result: matched, stored, sticky_gone, failed
+	started     *prometheus.CounterVec // by result: started, obsolete, retried
+	polls       *prometheus.CounterVec // by result: task, query, empty, failed
+	dropped     prometheus.Counter
+	storeErrors *prometheus.CounterVec // by operation
+}
+
+func newMetrics(registerer prometheus.Registerer) *metrics {
+	counter := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "perdure", Subsystem: "matching", Name: name, Help: help}, []string{label})
+	}
+	m := &metrics{
+		partitions: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "perdure", Subsystem: "matching", Name: "partitions", Help: "Task queue partitions that are loaded.",
+		}),
+		added: counter("tasks_added_total",
+			"Tasks offered, by result: matched without being stored, stored, sticky_gone (sent to the normal queue), failed.", "result"),
+		started: counter("task_starts_total",
+			"Attempts to start a task for a poll, by result: started, obsolete (dropped), retried (outcome unknown).", "result"),
+		polls: counter("polls_total", "Polls answered, by result: task, query, empty, failed.", "result"),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "perdure", Subsystem: "matching", Name: "tasks_expired_total", Help: "Tasks dropped because they had expired while they waited.",
+		}),
+		storeErrors: counter("store_errors_total", "Failed storage operations: load, take, write, read, delete.", "operation"),
+	}
+	if registerer != nil {
+		registerer.MustRegister(m.partitions, m.added, m.started, m.polls, m.dropped, m.storeErrors)
+	}
+	return m
+}
