@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"go.temporal.io/api/serviceerror"
 
 	"github.com/perdure/perdure/persistence"
@@ -123,6 +125,9 @@ func (r *Registry) cached(id, name string) *entry {
 // read returns a snapshot that was read after a time. Callers that had to wait for a slot share the reads of those who had
 // one before.
 func (r *Registry) read(ctx context.Context, id, name string, after time.Time, slots chan struct{}) (*Namespace, error) {
+	if id != "" && uuid.Validate(id) != nil || strings.ContainsRune(name, 0) {
+		return nil, serviceerror.NewNamespaceNotFound(id + name) // no database could be asked
+	}
 	select {
 	case slots <- struct{}{}:
 		defer func() { <-slots }()

@@ -21,7 +21,8 @@ type Member struct {
 
 // Members is the table of the processes of a cluster. Times are the database's.
 type Members interface {
-	// RenewMember registers or renews a member for a time to live, and returns all members with the database's time.
+	// RenewMember registers or renews a member for a time to live, and returns all members, those whose lease ended a while ago
+	// included, with the database's time. Key and the times of m are the store's to fill in; Started is kept from the first call.
 	RenewMember(ctx context.Context, m Member, ttl time.Duration) (members []Member, now time.Time, err error)
 	// RemoveMember ends a lease.
 	RemoveMember(ctx context.Context, id string) error

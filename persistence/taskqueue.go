@@ -55,6 +55,7 @@ type TaskQueues interface {
 	ListQueues(ctx context.Context, namespaceID, taskQueue string) ([]*Queue, error)
 
 	// GetQueueData and SetQueueData keep what belongs to a whole queue (configuration). The version counts from 1; 0 creates.
+	// Get answers ErrNotFound if there is nothing; Set answers ErrConflict unless version is the stored one, and raises it by one.
 	GetQueueData(ctx context.Context, namespaceID, taskQueue string, typ int16) (data []byte, version int64, err error)
 	SetQueueData(ctx context.Context, namespaceID, taskQueue string, typ int16, data []byte, version int64) error
 }

@@ -2,8 +2,6 @@ package visibility
 
 import (
 	"fmt"
-	"strings"
-	"unicode"
 
 	"github.com/perdure/perdure/persistence"
 )
@@ -57,46 +55,6 @@ func anyOf(filters ...persistence.Filter) persistence.Filter {
 	return persistence.Or{Filters: flat}
 }
 
-// countConditions counts the leaves.
-func countConditions(f persistence.Filter) int {
-	var parts []persistence.Filter
-	switch f := f.(type) {
-	case persistence.And:
-		parts = f.Filters
-	case persistence.Or:
-		parts = f.Filters
-	default:
-		return 1
-	}
-	n := 0
-	for _, part := range parts {
-		n += countConditions(part)
-	}
-	return n
-}
-
-func present(f persistence.Field) persistence.Filter {
-	return persistence.IsNull{Field: f, Negate: true}
-}
-
-// never is true of no row, or negated of every row.
-func never(f persistence.Field, negated bool) persistence.Filter {
-	parts := []persistence.Filter{persistence.IsNull{Field: f}, present(f)}
-	if negated {
-		return persistence.Or{Filters: parts}
-	}
-	return persistence.And{Filters: parts}
-}
-
-// withMissing completes a negative condition: a run without a list does not have the word in its list, so it is found,
-// whereas a missing scalar is unequal to nothing.
-func (c condition) withMissing(f persistence.Filter) persistence.Filter {
-	if c.negated && c.field.Type == persistence.FieldKeywordList {
-		return persistence.Or{Filters: []persistence.Filter{persistence.IsNull{Field: c.field}, f}}
-	}
-	return f
-}
-
 func (p *parser) compare(c condition) (persistence.Filter, error) {
 	op := compareOps[c.operator]
 	ordered := op != persistence.Equal && op != persistence.NotEqual
@@ -110,35 +68,10 @@ func (p *parser) compare(c condition) (persistence.Filter, error) {
 	if c.negated {
 		op = oppositeOps[op]
 	}
-	c.negated = op == persistence.NotEqual
-	switch c.field.Type {
-	case persistence.FieldText:
-		return matchText(c, value.(string)), nil
-	case persistence.FieldBool:
+	if c.field.Type == persistence.FieldBool {
 		return compareBool(c.field, op, value.(bool)), nil
 	}
-	return c.withMissing(persistence.Compare{Field: c.field, Op: op, Value: value}), nil
-}
-
-// matchText finds texts with any of the words, so that what is sought can be written as it stands in the text. A word is a
-// run of letters and digits.
-func matchText(c condition, text string) persistence.Filter {
-	words := strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
-	if len(words) == 0 {
-		return never(c.field, c.negated)
-	}
-	op := persistence.Equal
-	if c.negated {
-		op = persistence.NotEqual
-	}
-	filters := make([]persistence.Filter, len(words))
-	for i, word := range words {
-		filters[i] = persistence.Compare{Field: c.field, Op: op, Value: word}
-	}
-	if c.negated {
-		return allOf(filters...)
-	}
-	return anyOf(filters...)
+	return persistence.Compare{Field: c.field, Op: op, Value: value}, nil
 }
 
 // compareBool turns an order (false before true) into an equality, the only condition on bools that stores need to know.
@@ -163,11 +96,11 @@ func compareBool(f persistence.Field, op persistence.CompareOp, value bool) pers
 	}
 	switch f0, f1 := holds(false), holds(true); {
 	case f0 && f1:
-		return present(f)
+		return persistence.IsNull{Field: f, Negate: true}
 	case f0 || f1:
 		return persistence.Compare{Field: f, Op: persistence.Equal, Value: f1}
 	default:
-		return never(f, false)
+		return persistence.In{Field: f} // one of no values
 	}
 }
 
@@ -195,7 +128,7 @@ func (p *parser) in(c condition) (persistence.Filter, error) {
 	if c.field.Type == persistence.FieldText {
 		return nil, p.unsupportedOperator(c)
 	}
-	return c.withMissing(persistence.In{Field: c.field, Values: values, Negate: c.negated}), nil
+	return persistence.In{Field: c.field, Values: values, Negate: c.negated}, nil
 }
 
 func (p *parser) between(c condition) (persistence.Filter, error) {

@@ -16,8 +16,8 @@ const (
 	FilterBytesMax = 256 << 10
 	// filterDepthMax bounds the recursion of the parser; nobody nests by hand so deep.
 	filterDepthMax = 50
-	// filterConditionsMax keeps the statement below the depth that SQLite accepts of an expression, 1000.
-	filterConditionsMax = 500
+	// filterConditionsMax keeps the statement below the depth that SQLite accepts of an expression, 1000. The parser adds one.
+	filterConditionsMax = 400
 	// filterValuesMax keeps the statement below the parameters that SQLite (32766) and PostgreSQL (65535) accept.
 	filterValuesMax = 10_000
 )
@@ -228,6 +228,9 @@ func (p *parser) not(negated bool) (persistence.Filter, error) {
 }
 
 func (p *parser) condition(negated bool) (persistence.Filter, error) {
+	if p.conditions++; p.conditions > filterConditionsMax {
+		return nil, fmt.Errorf("more than %d conditions", filterConditionsMax)
+	}
 	c := condition{from: p.token.from, negated: negated}
 	var err error
 	if c.field, err = p.field(); err != nil {
@@ -248,14 +251,7 @@ func (p *parser) condition(negated bool) (persistence.Filter, error) {
 	if err := p.advance(); err != nil {
 		return nil, err
 	}
-	filters, err := parse(c)
-	if err != nil {
-		return nil, err
-	}
-	if p.conditions += countConditions(filters); p.conditions > filterConditionsMax {
-		return nil, fmt.Errorf("more than %d conditions", filterConditionsMax)
-	}
-	return filters, nil
+	return parse(c)
 }
 
 // operation is what the current token begins, after NOT or not; nil: nothing.

@@ -90,18 +90,3 @@ func withType(p *commonpb.Payload, t enumspb.IndexedValueType) *commonpb.Payload
 	metadata[metadataType] = []byte(t.String())
 	return &commonpb.Payload{Metadata: metadata, Data: p.GetData(), ExternalPayloads: p.GetExternalPayloads()}
 }
-
-// Merge applies an upsert to the current search attributes: a null payload or an empty list removes its attribute. Neither
-// argument is changed.
-func Merge(current, upsert *commonpb.SearchAttributes) *commonpb.SearchAttributes {
-	merged := make(map[string]*commonpb.Payload, len(current.GetIndexedFields())+len(upsert.GetIndexedFields()))
-	maps.Copy(merged, current.GetIndexedFields())
-	for name, p := range upsert.GetIndexedFields() {
-		if isNull(p) {
-			delete(merged, name)
-		} else {
-			merged[name] = p
-		}
-	}
-	return &commonpb.SearchAttributes{IndexedFields: merged}
-}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -164,9 +163,4 @@ func describePayload(p *commonpb.Payload) string {
 		s = strings.ToValidUTF8(s[:shownMax], "") + "…"
 	}
 	return s
-}
-
-// isNull tells whether a payload, set by an upsert, removes the attribute.
-func isNull(p *commonpb.Payload) bool {
-	return string(p.GetMetadata()[metadataEncoding]) == encodingNull || slices.Equal(bytes.TrimSpace(p.GetData()), []byte("[]"))
 }

@@ -130,6 +130,10 @@ func (t *Tx) noteFlushed(e *historypb.HistoryEvent) {
 		t.noteRequest(e.GetWorkflowExecutionSignaledEventAttributes().GetRequestId(), e)
 	case e.GetWorkflowExecutionOptionsUpdatedEventAttributes() != nil:
 		t.noteRequest(e.GetWorkflowExecutionOptionsUpdatedEventAttributes().GetAttachedRequestId(), e)
+	case e.GetWorkflowExecutionPausedEventAttributes() != nil:
+		t.noteRequest(e.GetWorkflowExecutionPausedEventAttributes().GetRequestId(), e)
+	case e.GetWorkflowExecutionUnpausedEventAttributes() != nil:
+		t.noteRequest(e.GetWorkflowExecutionUnpausedEventAttributes().GetRequestId(), e)
 	case e.GetChildWorkflowExecutionStartedEventAttributes() != nil:
 		if id := e.GetChildWorkflowExecutionStartedEventAttributes().InitiatedEventId; t.children.has(id) {
 			t.children.edit(id).StartedEventId = e.EventId

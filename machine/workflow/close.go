@@ -38,6 +38,7 @@ func (t *Tx) closePending() {
 		t.settled(x.EffectId)
 		t.externals.delete(id)
 	}
+	t.closeUpdates()
 	t.closeChildren()
 	t.notifyParent()
 }

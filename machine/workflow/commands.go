@@ -49,6 +49,8 @@ type completion struct {
 	messages  messages
 	// startedChildren are the workflow ids of children that this completion starts.
 	startedChildren map[string]bool
+	// pendingIDs are the ids of the pending activities; nil until the first command that schedules one.
+	pendingIDs map[string]bool
 }
 
 // Completion is the outcome of a worker's answer.
@@ -59,8 +61,6 @@ type Completion struct {
 	EagerActivities []int64
 	// ResetHistoryEventID: the task left no trace, and the worker must take its position back to this event.
 	ResetHistoryEventID int64
-	// Updates that got an answer in this task, by id: to be told after the commit.
-	Updates []UpdateOutcome
 }
 
 // CompleteTask applies a worker's answer to the started workflow task.
@@ -140,6 +140,9 @@ func (t *Tx) stick(req *workflowservice.RespondWorkflowTaskCompletedRequest) {
 
 // heartbeat opens the next task of a worker that is busy with local activities.
 func (c *completion) heartbeat() {
+	if !c.mayHaveTask() {
+		return
+	}
 	s := scheduling{}
 	if len(c.req.Commands) == 0 && len(c.req.Messages) == 0 {
 		s.original = c.task.OriginalScheduledTime
@@ -174,6 +177,9 @@ func (t *Tx) rejectCompletion(token *tokenpb.Task, req *workflowservice.RespondW
 	unhandled := r.cause == enumspb.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
 	if task.Attempt > 1 && !unhandled && !r.terminate {
 		return nil, serviceerror.NewInvalidArgument(text)
+	}
+	if !unhandled {
+		t.abortUpdates(t.sentUpdates(), errUpdateTaskFailed)
 	}
 	t.failTask(TaskFailure{
 		Cause: r.cause, Identity: req.Identity,
@@ -348,7 +354,7 @@ func isNull(p *commonpb.Payload) bool {
 	case "binary/null":
 		return true
 	case "json/plain":
-		return string(p.GetData()) == "null" || string(p.GetData()) == "[]"
+		return string(p.GetData()) == "[]" // a JSON null is a value, as recorded of the reference
 	}
 	return p == nil
 }

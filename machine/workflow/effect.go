@@ -5,6 +5,7 @@ import (
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
 
 	statepb "github.com/perdure/perdure/api/state/v1"
 )
@@ -78,11 +79,12 @@ func (s *State) PendingEffects() []Effect {
 			effects = append(effects, e)
 		}
 	}
-	if task := s.Task(); task != nil && task.StartedEventId == 0 && !task.Speculative {
+	paused := s.Core.Status == enumspb.WORKFLOW_EXECUTION_STATUS_PAUSED
+	if task := s.Task(); task != nil && task.StartedEventId == 0 && !task.Speculative && !paused {
 		add(s.dispatchTask(task))
 	}
 	for _, a := range s.Activities {
-		if d, ok := dispatchable(a); ok {
+		if d, ok := dispatchable(a); ok && !paused {
 			add(d)
 		}
 	}
@@ -92,10 +94,14 @@ func (s *State) PendingEffects() []Effect {
 		}
 	}
 	for _, x := range s.Externals {
-		add(SendExternal{ID: x.EffectId, External: x})
+		if x.NextTry == nil {
+			add(SendExternal{ID: x.EffectId, External: x})
+		}
 	}
 	for _, c := range s.CloseEffects {
-		add(closeEffect(c))
+		if c.NextTry == nil {
+			add(closeEffect(c))
+		}
 	}
 	slices.SortFunc(effects, func(a, b Effect) int { return int(a.EffectID() - b.EffectID()) })
 	return effects
@@ -127,11 +133,11 @@ func (s *State) Acknowledged(id int64) bool {
 
 // NeedsOwner tells whether a new owner of the shard must look at the run at once: it has effects to resume, or a workflow task
 // in the hands of a worker whose timeout is in memory only.
-func (s *State) NeedsOwner() bool { return s.Task() != nil || len(s.PendingEffects()) > 0 }
+func (s *State) NeedsOwner() bool { return s.Core.Task != nil || len(s.PendingEffects()) > 0 }
 
 // Acknowledge notes that an effect has been carried out for good. It is volatile and rides on the next durable transition.
 func (t *Tx) Acknowledge(id int64) {
-	if t.state.Acknowledged(id) {
+	if id < 0 || t.state.Acknowledged(id) {
 		return
 	}
 	if t.volatile.Acked == nil {
@@ -149,6 +155,9 @@ func (t *Tx) FlushVolatile() {
 }
 
 func acknowledged(core *statepb.Core, id int64) bool {
+	if id < 0 {
+		return false // of a speculative task: not in the account
+	}
 	if id <= core.EffectLowWater {
 		return true
 	}

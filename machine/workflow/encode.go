@@ -54,3 +54,8 @@ func encodeNamed[V proto.Message](e *encoder, kind string, m map[string]V) {
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
 	return slices.Sorted(maps.Keys(m))
 }
+
+func sorted[K cmp.Ordered](keys []K) []K {
+	slices.Sort(keys)
+	return keys
+}

@@ -95,6 +95,24 @@ func completeStart(a *historypb.WorkflowExecutionStartedEventAttributes, o Openi
 	if a.FirstExecutionRunId == "" {
 		a.FirstExecutionRunId = o.RunID
 	}
+	completeRunTimeouts(a)
+	if a.Initiator == enumspb.CONTINUE_AS_NEW_INITIATOR_UNSPECIFIED && a.CronSchedule != "" {
+		a.Initiator = enumspb.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE
+		if wait, ok := cronWait(a.CronSchedule, now, now); ok {
+			a.FirstWorkflowTaskBackoff = durationpb.New(wait)
+		}
+	}
+	if a.Attempt == 0 {
+		a.Attempt = 1
+	}
+	if execution := a.WorkflowExecutionTimeout.AsDuration(); execution > 0 && a.WorkflowExecutionExpirationTime == nil {
+		a.WorkflowExecutionExpirationTime = timestamppb.New(now.Add(a.FirstWorkflowTaskBackoff.AsDuration() + execution))
+	}
+	return a
+}
+
+// completeRunTimeouts fills in the timeouts of a run that are not set, and caps them by one another (CONTRACT 5.3).
+func completeRunTimeouts(a *historypb.WorkflowExecutionStartedEventAttributes) {
 	if a.WorkflowTaskTimeout.AsDuration() <= 0 {
 		a.WorkflowTaskTimeout = durationpb.New(taskTimeoutDefault)
 	}
@@ -108,16 +126,6 @@ func completeStart(a *historypb.WorkflowExecutionStartedEventAttributes, o Openi
 	if run = a.WorkflowRunTimeout.AsDuration(); run > 0 && a.WorkflowTaskTimeout.AsDuration() > run {
 		a.WorkflowTaskTimeout = a.WorkflowRunTimeout
 	}
-	if a.FirstWorkflowTaskBackoff == nil {
-		a.FirstWorkflowTaskBackoff = durationpb.New(0)
-	}
-	if a.Attempt == 0 {
-		a.Attempt = 1
-	}
-	if execution > 0 && a.WorkflowExecutionExpirationTime == nil {
-		a.WorkflowExecutionExpirationTime = timestamppb.New(now.Add(a.FirstWorkflowTaskBackoff.AsDuration() + execution))
-	}
-	return a
 }
 
 // startPart keeps of the first event what transitions need: everything but payloads.

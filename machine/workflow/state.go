@@ -55,6 +55,12 @@ type Volatile struct {
 	Task *statepb.WorkflowTask
 	// Heartbeats are newer than what the activities' parts hold, by scheduled event id. They ride on the next durable transition.
 	Heartbeats map[int64]*Heartbeat
+	// Updates are admitted and not yet accepted, by update id; LastUpdate counts them.
+	Updates    map[string]*PendingUpdate
+	LastUpdate int64
+	// LastDispatch counts the dispatches of speculative workflow tasks: their effects are numbered downwards from -1, and nobody
+	// resumes them.
+	LastDispatch int64
 	// Acked are effects that were acknowledged since the last durable transition.
 	Acked map[int64]bool
 }

@@ -87,7 +87,6 @@ func (t *Tx) scheduleTask(s scheduling) {
 		QueueKind:             enumspb.TASK_QUEUE_KIND_NORMAL,
 		Queue:                 t.core.TaskQueue,
 		Speculative:           s.speculative,
-		EffectId:              t.nextEffect(),
 	}
 	if task.OriginalScheduledTime == nil {
 		task.OriginalScheduledTime = task.ScheduledTime
@@ -101,7 +100,14 @@ func (t *Tx) scheduleTask(s scheduling) {
 	}
 	task.Transient = task.Attempt > 1
 	task.ScheduledEventId = t.core.NextEventId
-	t.core.Task, t.volatile.Task = task, nil
+	if task.Speculative {
+		t.volatile.LastDispatch++
+		task.EffectId = -t.volatile.LastDispatch
+		t.core.Task, t.volatile.Task, t.touched = nil, task, true
+	} else {
+		task.EffectId = t.nextEffect()
+		t.core.Task, t.volatile.Task = task, nil
+	}
 	if !task.Transient && !task.Speculative {
 		t.add(t.scheduledEvent(task))
 	}
@@ -125,15 +131,16 @@ func (t *Tx) taskTimeout(attempt int32) time.Duration {
 	return timeout + extra
 }
 
-// toNormalTask turns a waiting transient task into a normal one: new events have come, so this is no longer a retry of the
-// same work.
+// toNormalTask turns a waiting transient or speculative task into a normal one: new events have come, so this is no longer a
+// retry of the same work, and it cannot be dropped without a trace.
 func (t *Tx) toNormalTask(appended bool) {
 	task := t.task()
-	if !appended || task == nil || !task.Transient || task.StartedEventId != 0 {
+	if !appended || task == nil || !(task.Transient || task.Speculative) || task.StartedEventId != 0 {
 		return
 	}
 	t.settled(task.EffectId)
-	t.scheduleTask(scheduling{})
+	t.core.Task, t.volatile.Task = nil, nil
+	t.wake = true // for a normal one, as soon as there may be one
 }
 
 // TaskStart is a poller that takes a workflow task.
@@ -152,7 +159,7 @@ type TaskStart struct {
 func (t *Tx) StartTask(in TaskStart) (*statepb.WorkflowTask, error) {
 	task := t.task()
 	switch {
-	case !t.open(), task == nil, task.EffectId != in.EffectID:
+	case !t.open(), task == nil, task.EffectId != in.EffectID, t.paused() && task.StartedEventId == 0:
 		return nil, serviceerror.NewNotFound("The workflow task is obsolete.")
 	case task.StartedEventId != 0 && task.StartId == in.StartID:
 		return task, nil
@@ -179,6 +186,7 @@ func (t *Tx) startTask(task *statepb.WorkflowTask, in TaskStart) *statepb.Workfl
 		task.StartedEventId = t.core.NextEventId
 	}
 	t.volatile.Task, t.touched = task, true
+	t.sendUpdates(task)
 	if acknowledged(t.core, task.EffectId) {
 		// Nobody would dispatch it again after a crash: the start itself must be durable.
 		t.persistStart()
@@ -188,10 +196,10 @@ func (t *Tx) startTask(task *statepb.WorkflowTask, in TaskStart) *statepb.Workfl
 
 // persistStart makes a volatile start durable: something else is about to be.
 func (t *Tx) persistStart() {
-	task := t.volatile.Task
-	if task == nil {
+	if t.volatile.Task == nil {
 		return
 	}
+	task := proto.CloneOf(t.volatile.Task)
 	t.core.Task, t.volatile.Task = task, nil
 	t.durable = true
 	if task.Transient {
@@ -234,6 +242,7 @@ func (t *Tx) endTask(events bool) *statepb.WorkflowTask {
 		t.add(t.startedEvent(task))
 	}
 	t.core.Task = nil
+	t.write()
 	t.settled(task.EffectId)
 	return task
 }
@@ -269,6 +278,7 @@ func (t *Tx) failTask(f TaskFailure) {
 // retryTask schedules the task after one that failed or timed out. A failure on a sticky queue may be the cache's: it costs the
 // stickiness, not an attempt.
 func (t *Tx) retryTask(failed *statepb.WorkflowTask) {
+	t.unsendUpdates()
 	sticky := isSticky(failed)
 	t.clearSticky()
 	if !t.mayHaveTask() {
@@ -326,9 +336,10 @@ func (t *Tx) timeOutSticky(task *statepb.WorkflowTask) {
 	if !task.Speculative {
 		t.addTaskTimedOut(task, enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START)
 	}
-	t.core.Task = nil
+	t.core.Task, t.volatile.Task = nil, nil
 	t.settled(task.EffectId)
 	t.clearSticky()
+	t.write()
 	t.scheduleTask(scheduling{attempt: task.Attempt, original: task.OriginalScheduledTime, normal: true, speculative: task.Speculative})
 }
 

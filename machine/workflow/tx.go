@@ -38,7 +38,8 @@ type Tx struct {
 	buffered     overlay[int64, *statepb.Buffered]
 	closeEffects overlay[int64, *statepb.CloseEffect]
 
-	volatile Volatile
+	volatile   Volatile
+	ownUpdates bool // volatile.Updates is the transition's own copy
 
 	events     []*historypb.HistoryEvent // appended, with ids
 	firstEvent int64
@@ -50,7 +51,10 @@ type Tx struct {
 	wake       bool // the worker must be told: a workflow task is needed
 	visibility bool // what list shows has changed
 	returnTask *inlineStart
+	answers    []UpdateOutcome
 	successor  *Tx
+	newRun     bool            // the run is made by a reset
+	inherited  map[string]bool // children (by create request id) that a reset run goes on with
 	finished   bool
 }
 
@@ -64,8 +68,12 @@ type Env struct {
 	// Namespace is the name of the run's namespace; NamespaceID finds another namespace's id.
 	Namespace   string
 	NamespaceID func(name string) (id string, err error)
+	// Retention is how long a closed run is kept; zero: not known.
+	Retention time.Duration
 	// CheckSearchAttributes validates attributes that a command sets and fills in their types.
 	CheckSearchAttributes func(*commonpb.SearchAttributes) (*commonpb.SearchAttributes, error)
+	// EagerActivities: a completion may get activities that it schedules back at once, past the queues.
+	EagerActivities bool
 }
 
 // Begin opens a transition at a time. Time never goes back within a run.
@@ -150,6 +158,7 @@ func (t *Tx) remember(requestID string, e *historypb.HistoryEvent) {
 		return
 	}
 	t.requests.put(requestID, &statepb.Request{Time: t.timestamp(), EventType: e.EventType, EventId: e.EventId})
+	t.pruneRequests()
 	t.durable = true
 }
 
@@ -186,6 +195,8 @@ type Result struct {
 	Effects []Effect
 	// InlineTask is the workflow task that a completion asked to get in its reply, started; nil: none.
 	InlineTask *statepb.WorkflowTask
+	// Updates are the updates that this transition has answered: their callers are told once it is durable.
+	Updates []UpdateOutcome
 	// Successor is the first transition of the run that follows this one (continue-as-new, retry, cron), to be finished and
 	// committed with it, after it.
 	Successor *Tx
@@ -199,8 +210,8 @@ func (t *Tx) Finish() (*Result, error) {
 	}
 	t.finished = true
 	inline := t.settle()
-	r := &Result{Durable: t.durable, FirstEventID: t.firstEvent, New: t.state.Core.NextEventId == firstEventID && t.state.Start.RunId == "",
-		Effects: t.liveEffects(), InlineTask: inline, Successor: t.successor}
+	r := &Result{Durable: t.durable, FirstEventID: t.firstEvent, New: t.newRun || (t.state.Core.NextEventId == firstEventID && t.state.Start.RunId == ""),
+		Effects: t.liveEffects(), InlineTask: inline, Updates: t.answers, Successor: t.successor}
 	if !t.durable {
 		return r, nil
 	}
@@ -261,7 +272,7 @@ func (t *Tx) Apply() *State {
 // the next workflow task.
 func (t *Tx) settle() (inline *statepb.WorkflowTask) {
 	if !t.durable {
-		return nil
+		return t.scheduleSpeculative()
 	}
 	if !t.open() {
 		t.dropBuffered()
@@ -271,7 +282,7 @@ func (t *Tx) settle() (inline *statepb.WorkflowTask) {
 	if t.taskStarted() {
 		t.storePending()
 		if !t.bufferOverflow() {
-			t.persistStart()
+			t.keepStart()
 			return nil
 		}
 		t.forceFailTask()
@@ -281,12 +292,33 @@ func (t *Tx) settle() (inline *statepb.WorkflowTask) {
 	if t.needsTask() {
 		t.scheduleTask(scheduling{})
 	}
+	return t.scheduleSpeculative()
+}
+
+// keepStart makes the start of the running task durable along with the transition. That of a speculative task can stay
+// volatile for as long as the history does not go on.
+func (t *Tx) keepStart() {
+	if !t.task().Speculative || t.buffered.len() > 0 {
+		t.persistStart()
+	}
+}
+
+// scheduleSpeculative opens a task for waiting updates if no other will take them, and starts a task inline that the completion
+// asked for.
+func (t *Tx) scheduleSpeculative() *statepb.WorkflowTask {
+	if t.task() == nil && t.mayHaveTask() && t.hasUnsentUpdates() {
+		t.scheduleTask(scheduling{speculative: true})
+	}
 	return t.startInline()
 }
 
-// liveEffects leaves out the dispatch of a task that is already in a worker's hands.
+// liveEffects leaves out what the transition has made and settled itself, and the dispatch of a task that is already in a
+// worker's hands.
 func (t *Tx) liveEffects() []Effect {
 	return slices.DeleteFunc(t.effects, func(e Effect) bool {
+		if acknowledged(t.core, e.EffectID()) {
+			return true
+		}
 		d, ok := e.(DispatchWorkflowTask)
 		if !ok {
 			return false

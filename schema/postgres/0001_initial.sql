@@ -71,7 +71,8 @@ BEGIN
     END IF;
 END $$;
 
--- close_time is NULL while the run is open. Written at start, at close and when search attributes change.
+-- close_time is NULL while the run is open. Written at start, at close and when search attributes change. The key begins with the run id:
+-- it is ordered by time, and no other index can serve a condition on it, which the planner would otherwise prefer on an empty table.
 CREATE TABLE visibility (
     namespace_id           uuid   NOT NULL,
     run_id                 uuid   NOT NULL,
@@ -91,7 +92,7 @@ CREATE TABLE visibility (
     root_workflow_id       text   COLLATE "C",
     search_attributes      jsonb,
     memo                   bytea,
-    PRIMARY KEY (namespace_id, run_id)
+    PRIMARY KEY (run_id, namespace_id)
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.05);
 
 -- The order of lists: open runs first, then by close time, start time and run id; one index for each half.

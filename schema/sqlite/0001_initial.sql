@@ -70,7 +70,8 @@ CREATE TABLE visibility (
 -- The order of lists: open runs first, then by close time, start time and run id; one index for each half.
 CREATE INDEX visibility_open ON visibility (namespace_id, start_time DESC, run_id) WHERE close_time IS NULL;
 CREATE INDEX visibility_closed ON visibility (namespace_id, close_time DESC, start_time DESC, run_id) WHERE close_time IS NOT NULL;
-CREATE INDEX visibility_workflow_id ON visibility (namespace_id, workflow_id);
+-- In the order of both halves (a NULL close_time is one value), else the planner would rather walk the indexes above.
+CREATE INDEX visibility_workflow_id ON visibility (namespace_id, workflow_id, close_time DESC, start_time DESC, run_id);
 
 CREATE TABLE task_queues (
     namespace_id TEXT    NOT NULL,

@@ -43,22 +43,25 @@ type unsupported struct {
 
 var _ workflowservice.WorkflowServiceServer = (*Handler)(nil)
 
+// HandlerParams is what a handler delegates to.
+type HandlerParams struct {
+	Registry   Registry
+	History    historypb.HistoryServiceClient
+	Matching   matchingpb.MatchingServiceClient
+	Namespaces *Namespaces
+	Visibility *Visibility
+	Cluster    *Cluster
+}
+
 // NewHandler makes the WorkflowService of a process.
-func NewHandler(
-	registry Registry,
-	history historypb.HistoryServiceClient,
-	matching matchingpb.MatchingServiceClient,
-	namespaces *Namespaces,
-	visibility *Visibility,
-	cluster *Cluster,
-) *Handler {
+func NewHandler(p HandlerParams) *Handler {
 	return &Handler{
-		Namespaces: namespaces,
-		Visibility: visibility,
-		Cluster:    cluster,
-		registry:   registry,
-		history:    history,
-		matching:   matching,
+		Namespaces: p.Namespaces,
+		Visibility: p.Visibility,
+		Cluster:    p.Cluster,
+		registry:   p.Registry,
+		history:    p.History,
+		matching:   p.Matching,
 	}
 }
 

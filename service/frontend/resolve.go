@@ -4,6 +4,7 @@ import (
 	"context"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 
@@ -69,17 +70,15 @@ func ownNamespaceRules(r any) bool {
 	case *workflowservice.RegisterNamespaceRequest,
 		*workflowservice.DescribeNamespaceRequest,
 		*workflowservice.UpdateNamespaceRequest,
-		*workflowservice.DeprecateNamespaceRequest:
+		*workflowservice.DeprecateNamespaceRequest,
+		*operatorservice.DeleteNamespaceRequest:
 		return true
 	default:
 		return false
 	}
 }
 
-// namespaceOf returns the namespace that the interceptor has found. Called without interceptors, it finds it itself.
+// namespaceOf returns the namespace of a request.
 func (h *Handler) namespaceOf(ctx context.Context, r namespaced) (*namespace.Namespace, error) {
-	if n, ok := ctx.Value(namespaceKey{}).(*namespace.Namespace); ok {
-		return n, nil
-	}
-	return resolve(ctx, h.registry, r)
+	return requestNamespace(ctx, h.registry, r)
 }

@@ -10,6 +10,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -157,9 +158,14 @@ func firstError(errs ...error) error {
 func shallowCopy[M proto.Message](m M) M {
 	src := m.ProtoReflect()
 	dst := src.New()
+	copyFields(dst, src)
+	return dst.Interface().(M)
+}
+
+// copyFields sets the fields of an empty message to those of another. What is below them is shared.
+func copyFields(dst, src protoreflect.Message) {
 	for fd, v := range src.Range {
 		dst.Set(fd, v)
 	}
 	dst.SetUnknown(src.GetUnknown())
-	return dst.Interface().(M)
 }

@@ -112,13 +112,13 @@ func (h *Handler) RespondQueryTaskCompleted(ctx context.Context, r *workflowserv
 	if err != nil {
 		return nil, err
 	}
-	if oversized(r.GetQueryResult()) {
+	if tooLarge := checkSize("Query result", r.GetQueryResult(), payloadSizeMax); tooLarge != nil {
 		// Whoever asked waits for an answer: that it is too large is one.
 		r = shallowCopy(r)
 		r.CompletedType = enumspb.QUERY_RESULT_TYPE_FAILED
 		r.QueryResult = nil
 		r.Failure = nil
-		r.ErrorMessage = checkSize("Query result", r.GetQueryResult(), payloadSizeMax).Error()
+		r.ErrorMessage = tooLarge.Error()
 	}
 	return h.matching.RespondQueryTaskCompleted(ctx, &matchingpb.RespondQueryTaskCompletedRequest{
 		NamespaceId: n.ID(), TaskQueue: token.GetTaskQueue(), QueryId: token.GetQueryId(), Request: r,

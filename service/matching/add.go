@@ -61,21 +61,20 @@ func (p *partition) add(ctx context.Context, data *statepb.Task) (string, error)
 	if t == nil {
 		return p.spool(ctx, level, data)
 	}
-	var spoolTimer <-chan time.Time
-	if !p.key.sticky {
-		timer := time.NewTimer(syncMatchWait)
-		defer timer.Stop()
-		spoolTimer = timer.C
-	}
+	timer := time.NewTimer(syncMatchWait)
+	defer timer.Stop()
 	for {
 		select {
 		case o := <-t.outcome:
 			return o.added()
-		case <-spoolTimer:
+		case <-timer.C:
+			if p.key.sticky {
+				continue // it waits for its worker only
+			}
 			if p.withdrawUntried(t) {
 				return p.spool(ctx, level, data)
 			}
-			// A poll is about to start it, or has tried: only its outcome decides now.
+			timer.Reset(syncMatchWait) // a poll has it; it may yet come back untried
 		case <-ctx.Done():
 			if p.withdraw(t) {
 				return addFailed, contextError(ctx)

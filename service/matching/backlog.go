@@ -133,9 +133,6 @@ func (l *backlogLevel) hasRoom(rows int) bool {
 func (l *backlogLevel) loaded(rows []persistence.BacklogTask, complete bool, version int) []*task {
 	tasks := make([]*task, 0, len(rows))
 	for _, row := range rows {
-		if !before(l.read, row.Key) {
-			continue
-		}
 		if l.isCounted(row.Key) {
 			l.unread--
 		}
@@ -161,8 +158,12 @@ func (l *backlogLevel) isCounted(key persistence.TaskKey) bool {
 	return !before(l.counted, key)
 }
 
-// count notes a page of rows that only needed to be counted.
-func (l *backlogLevel) count(rows []persistence.BacklogTask, complete bool) {
+// count notes a page of rows after a key that only needed to be counted. If the count has begun anew since the page was
+// asked for, the page is beyond a gap and says nothing.
+func (l *backlogLevel) count(after persistence.TaskKey, rows []persistence.BacklogTask, complete bool) {
+	if before(l.countedTo(), after) {
+		return
+	}
 	for _, row := range rows {
 		if before(l.countTo, row.Key) {
 			complete = true
@@ -176,6 +177,14 @@ func (l *backlogLevel) count(rows []persistence.BacklogTask, complete bool) {
 	if complete {
 		l.counted = l.countTo
 	}
+}
+
+// countedTo is the key up to which rows are in memory or have been counted.
+func (l *backlogLevel) countedTo() persistence.TaskKey {
+	if before(l.counted, l.read) {
+		return l.read
+	}
+	return l.counted
 }
 
 // size is the number of stored tasks of the level that are not done, as far as they have been counted.

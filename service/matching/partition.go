@@ -38,7 +38,7 @@ type partition struct {
 	// flushTimer and wakeTimer are armed while rows wait for deletion, or a task for the rate limit.
 	flushTimer *time.Timer
 	wakeTimer  *time.Timer
-	// busy is the number of calls and resting tasks that keep the partition loaded.
+	// busy is the number of calls that keep the partition loaded.
 	busy       int
 	lastActive time.Time
 	// lastPoll is when a poll last waited here; zero: never, or the sticky queue's worker said goodbye.
@@ -84,6 +84,13 @@ func (p *partition) workerAlive(now time.Time) bool {
 	return p.matcher.polls.Len() > 0 || !p.lastPoll.IsZero() && now.Sub(p.lastPoll) < stickyPollerGone
 }
 
+// polled notes the end of a poll. It does not bring back a sticky queue whose worker has said goodbye. Locked by the caller.
+func (p *partition) polled(now time.Time) {
+	if !p.lastPoll.IsZero() {
+		p.lastPoll = now
+	}
+}
+
 // dispatch hands out what can be handed out. It is called after every change that may allow a match. Locked by the caller.
 func (p *partition) dispatch() {
 	now := p.service.now()
@@ -92,6 +99,7 @@ func (p *partition) dispatch() {
 		if m.task.source == sourceBacklog {
 			p.level(m.task).waiting--
 		}
+		m.poll.waited = now.Sub(m.poll.since)
 		m.poll.given <- m.task
 	}
 	for _, t := range result.expired {
@@ -182,14 +190,12 @@ func (p *partition) putBack(t *task, rest time.Duration) {
 		p.dispatch()
 		return
 	}
-	p.busy++
 	time.AfterFunc(rest, func() { p.endRest(t) })
 }
 
 func (p *partition) endRest(t *task) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.busy--
 	switch {
 	case p.closed:
 		p.service.giveUp(t)
@@ -235,14 +241,17 @@ func (p *partition) close() {
 			w.done <- errMoved()
 		}
 		p.backlog.pending = nil
+		p.flushDue = p.backlog.doneRows() > 0
+		p.wantWrite()
 	}
 }
 
-// abandon closes the partition and forgets it: another owner has it, or the service stops.
+// abandon closes the partition and forgets it: another owner has it.
 func (p *partition) abandon() {
 	p.service.forget(p)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.backlog.leased = false
 	p.close()
 }
 

@@ -11,6 +11,8 @@ type bucket struct {
 	rate   float64
 	tokens float64
 	filled time.Time
+	// lowered: the rate was lowered before.
+	lowered bool
 }
 
 // newBucket starts empty: the previous owner of the queue may just have used up its tokens.
@@ -25,14 +27,20 @@ func burst(rate float64) float64 {
 	return math.Max(1, rate)
 }
 
-// setRate changes the rate at once: what has been saved up is cut to what one second of the new rate allows.
+// setRate changes the rate at once: what has been saved up is cut to what one second of the new rate allows. The first rate
+// below the initial one finds nothing saved up: the previous owner may have dispatched just now under the same limit. Later
+// ones do, or workers that disagree would starve the queue.
 func (b *bucket) setRate(rate float64, now time.Time) {
 	if rate == b.rate {
 		return
 	}
 	b.fill(now)
+	lower := rate < b.rate
 	b.rate = rate
 	b.tokens = math.Min(b.tokens, burst(rate))
+	if !b.lowered && lower {
+		b.lowered, b.tokens = true, 0
+	}
 }
 
 func (b *bucket) fill(now time.Time) {

@@ -10,9 +10,8 @@ import (
 type pageRead struct {
 	level *backlogLevel
 	after persistence.TaskKey
-	// version and epoch are those of the time when the read began.
+	// version is the level's when the read began.
 	version int
-	epoch   persistence.Epoch
 	// counting: the rows are beyond what fits into memory and only counted.
 	counting bool
 }
@@ -35,16 +34,12 @@ func (p *partition) nextRead() (pageRead, bool) {
 	}
 	for _, l := range p.backlog.levels {
 		if l != nil && l.wantsRead() {
-			return pageRead{level: l, after: l.read, version: l.version, epoch: p.backlog.epoch}, true
+			return pageRead{level: l, after: l.read, version: l.version}, true
 		}
 	}
 	for _, l := range p.backlog.levels {
 		if l != nil && l.wantsCount() {
-			after := l.counted
-			if before(after, l.read) {
-				after = l.read
-			}
-			return pageRead{level: l, after: after, version: l.version, epoch: p.backlog.epoch, counting: true}, true
+			return pageRead{level: l, after: l.countedTo(), counting: true}, true
 		}
 	}
 	return pageRead{}, false
@@ -81,9 +76,7 @@ func (p *partition) readPage(read pageRead) bool {
 	}
 	complete := len(rows) < readPage
 	if read.counting {
-		if read.epoch == p.backlog.epoch { // else the count has begun anew
-			read.level.count(rows, complete)
-		}
+		read.level.count(read.after, rows, complete)
 		return true
 	}
 	for _, t := range read.level.loaded(rows, complete, read.version) {
@@ -97,11 +90,9 @@ func (p *partition) readPage(read pageRead) bool {
 
 // pauseReader keeps the reader's place for a while, so that a database that fails is not asked in a loop. Locked by the caller.
 func (p *partition) pauseReader() {
-	p.busy++
 	time.AfterFunc(storeRetryDelay, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.busy--
 		p.reading = false
 		p.wantRead()
 	})

@@ -148,10 +148,6 @@ func (s *Service) Release(keep func(*matchingpb.Partition) bool) {
 	for _, p := range leaving {
 		p.mu.Lock()
 		p.close()
-		if p.backlog != nil && p.backlog.leased && p.backlog.doneRows() > 0 && !p.writing {
-			p.writing = true
-			s.spawn(p.deleteDone)
-		}
 		p.mu.Unlock()
 	}
 }
@@ -178,15 +174,20 @@ func (k queueKey) proto() *matchingpb.Partition {
 	}
 }
 
+// keyOf checks an address. Without a type it is that of workflow tasks, as the public API has it.
 func keyOf(p *matchingpb.Partition) (queueKey, error) {
 	if p.GetNamespaceId() == "" || p.GetTaskQueue() == "" {
 		return queueKey{}, serviceerror.NewInvalidArgument("the partition's namespace id and task queue must be set")
+	}
+	typ := p.GetType()
+	if typ == enumspb.TASK_QUEUE_TYPE_UNSPECIFIED {
+		typ = enumspb.TASK_QUEUE_TYPE_WORKFLOW
 	}
 	return queueKey{
 		QueueKey: persistence.QueueKey{
 			NamespaceID: p.GetNamespaceId(),
 			TaskQueue:   p.GetTaskQueue(),
-			Type:        int16(p.GetType()),
+			Type:        int16(typ),
 			Partition:   p.GetNumber(),
 		},
 		sticky: p.GetKind() == enumspb.TASK_QUEUE_KIND_STICKY,

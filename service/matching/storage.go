@@ -16,8 +16,11 @@ import (
 // ensureLoaded finds out whether the partition has a backlog: one read, shared by the callers that wait for it.
 func (p *partition) ensureLoaded(ctx context.Context) error {
 	p.mu.Lock()
-	if p.loaded {
-		p.mu.Unlock()
+	if p.loaded || p.closed {
+		defer p.mu.Unlock()
+		if !p.loaded {
+			return errMoved()
+		}
 		return nil
 	}
 	if p.loading == nil {
@@ -107,19 +110,29 @@ func (p *partition) queueWrite(w *pendingWrite) error {
 
 // wantWrite starts the writer unless it runs. Locked by the caller.
 func (p *partition) wantWrite() {
-	if !p.writing && !p.closed {
+	if !p.writing && p.writeNeeded() {
 		p.writing = true
 		p.service.spawn(p.writeLoop)
 	}
 }
 
+// writeNeeded is true if the writer has something to do. A partition that is being given up deletes what it still may. Locked
+// by the caller.
+func (p *partition) writeNeeded() bool {
+	b := p.backlog
+	if p.closed && !b.leased {
+		return false
+	}
+	return len(b.pending) > 0 || p.flushDue && b.doneRows() > 0
+}
+
 // wantFlush has finished rows deleted soon. Locked by the caller.
 func (p *partition) wantFlush() {
 	done := p.backlog.doneRows()
-	if p.closed || done == 0 {
+	if done == 0 {
 		return
 	}
-	if done >= ackFlushTasks {
+	if done >= ackFlushTasks || p.closed {
 		p.flushDue = true
 		p.wantWrite()
 		return
@@ -152,8 +165,7 @@ func (p *partition) writeLoop() {
 func (p *partition) writeStep() bool {
 	p.mu.Lock()
 	b := p.backlog
-	needed := !p.closed && (len(b.pending) > 0 || p.flushDue && b.doneRows() > 0)
-	if !needed {
+	if !p.writeNeeded() {
 		p.writing, p.flushDue = false, false
 		p.mu.Unlock()
 		return false

@@ -95,7 +95,9 @@ type poll struct {
 	id          string
 	identity    string
 	instanceKey string
-	since       time.Time
+	// since is when the call joined the line first, waited how long it has waited for the task that it was given.
+	since  time.Time
+	waited time.Duration
 	// given gets the task, or nil when the poll is to end empty. Its buffer is 1: the sender never waits.
 	given chan *task
 	// element is the poll's place in the line while it waits; else nil.

@@ -2303,9 +2303,11 @@ type RecordChildClosedRequest struct {
 	InitiatedEventId int64                  `protobuf:"varint,3,opt,name=initiated_event_id,json=initiatedEventId,proto3" json:"initiated_event_id,omitempty"`
 	StartedEventId   int64                  `protobuf:"varint,4,opt,name=started_event_id,json=startedEventId,proto3" json:"started_event_id,omitempty"`
 	// The child's first run, as the parent knows it.
-	Child         *v12.WorkflowExecution `protobuf:"bytes,5,opt,name=child,proto3" json:"child,omitempty"`
-	ChildType     *v12.WorkflowType      `protobuf:"bytes,6,opt,name=child_type,json=childType,proto3" json:"child_type,omitempty"`
-	CloseEvent    *v14.HistoryEvent      `protobuf:"bytes,7,opt,name=close_event,json=closeEvent,proto3" json:"close_event,omitempty"`
+	Child      *v12.WorkflowExecution `protobuf:"bytes,5,opt,name=child,proto3" json:"child,omitempty"`
+	ChildType  *v12.WorkflowType      `protobuf:"bytes,6,opt,name=child_type,json=childType,proto3" json:"child_type,omitempty"`
+	CloseEvent *v14.HistoryEvent      `protobuf:"bytes,7,opt,name=close_event,json=closeEvent,proto3" json:"close_event,omitempty"`
+	// The last run of the child's chain, which close_event closed.
+	LastRunId     string `protobuf:"bytes,8,opt,name=last_run_id,json=lastRunId,proto3" json:"last_run_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2387,6 +2389,13 @@ func (x *RecordChildClosedRequest) GetCloseEvent() *v14.HistoryEvent {
 		return x.CloseEvent
 	}
 	return nil
+}
+
+func (x *RecordChildClosedRequest) GetLastRunId() string {
+	if x != nil {
+		return x.LastRunId
+	}
+	return ""
 }
 
 type RecordChildClosedResponse struct {
@@ -2902,7 +2911,7 @@ const file_perdure_history_v1_service_proto_rawDesc = "" +
 	"\fnamespace_id\x18\x01 \x01(\tR\vnamespaceId\x12?\n" +
 	"\x05child\x18\x02 \x01(\v2).temporal.api.common.v1.WorkflowExecutionR\x05child\x122\n" +
 	"\x06parent\x18\x03 \x01(\v2\x1a.perdure.history.v1.SourceR\x06parent\"\x16\n" +
-	"\x14ReleaseChildResponse\"\xa6\x03\n" +
+	"\x14ReleaseChildResponse\"\xc6\x03\n" +
 	"\x18RecordChildClosedRequest\x12!\n" +
 	"\fnamespace_id\x18\x01 \x01(\tR\vnamespaceId\x12A\n" +
 	"\x06parent\x18\x02 \x01(\v2).temporal.api.common.v1.WorkflowExecutionR\x06parent\x12,\n" +
@@ -2912,7 +2921,8 @@ const file_perdure_history_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"child_type\x18\x06 \x01(\v2$.temporal.api.common.v1.WorkflowTypeR\tchildType\x12F\n" +
 	"\vclose_event\x18\a \x01(\v2%.temporal.api.history.v1.HistoryEventR\n" +
-	"closeEvent\"\x1b\n" +
+	"closeEvent\x12\x1e\n" +
+	"\vlast_run_id\x18\b \x01(\tR\tlastRunId\"\x1b\n" +
 	"\x19RecordChildClosedResponse\"\xfd\x01\n" +
 	"\x19SignalFromWorkflowRequest\x12!\n" +
 	"\fnamespace_id\x18\x01 \x01(\tR\vnamespaceId\x12Y\n" +

@@ -412,6 +412,44 @@ func (x *QueryRequest) GetPriority() *v13.Priority {
 	return nil
 }
 
+// StickyWorkerUnavailable is the detail of the FAILED_PRECONDITION that Query answers for a sticky queue without a live worker:
+// use the normal queue.
+type StickyWorkerUnavailable struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StickyWorkerUnavailable) Reset() {
+	*x = StickyWorkerUnavailable{}
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StickyWorkerUnavailable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StickyWorkerUnavailable) ProtoMessage() {}
+
+func (x *StickyWorkerUnavailable) ProtoReflect() protoreflect.Message {
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StickyWorkerUnavailable.ProtoReflect.Descriptor instead.
+func (*StickyWorkerUnavailable) Descriptor() ([]byte, []int) {
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{6}
+}
+
 type RespondQueryTaskCompletedRequest struct {
 	state         protoimpl.MessageState                `protogen:"open.v1"`
 	NamespaceId   string                                `protobuf:"bytes,1,opt,name=namespace_id,json=namespaceId,proto3" json:"namespace_id,omitempty"`
@@ -424,7 +462,7 @@ type RespondQueryTaskCompletedRequest struct {
 
 func (x *RespondQueryTaskCompletedRequest) Reset() {
 	*x = RespondQueryTaskCompletedRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[6]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +474,7 @@ func (x *RespondQueryTaskCompletedRequest) String() string {
 func (*RespondQueryTaskCompletedRequest) ProtoMessage() {}
 
 func (x *RespondQueryTaskCompletedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[6]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,7 +487,7 @@ func (x *RespondQueryTaskCompletedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RespondQueryTaskCompletedRequest.ProtoReflect.Descriptor instead.
 func (*RespondQueryTaskCompletedRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{6}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RespondQueryTaskCompletedRequest) GetNamespaceId() string {
@@ -490,7 +528,7 @@ type DescribeTaskQueueRequest struct {
 
 func (x *DescribeTaskQueueRequest) Reset() {
 	*x = DescribeTaskQueueRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[7]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +540,7 @@ func (x *DescribeTaskQueueRequest) String() string {
 func (*DescribeTaskQueueRequest) ProtoMessage() {}
 
 func (x *DescribeTaskQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[7]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +553,7 @@ func (x *DescribeTaskQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTaskQueueRequest.ProtoReflect.Descriptor instead.
 func (*DescribeTaskQueueRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{7}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DescribeTaskQueueRequest) GetPartition() *Partition {
@@ -542,7 +580,7 @@ type ListTaskQueuePartitionsRequest struct {
 
 func (x *ListTaskQueuePartitionsRequest) Reset() {
 	*x = ListTaskQueuePartitionsRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[8]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +592,7 @@ func (x *ListTaskQueuePartitionsRequest) String() string {
 func (*ListTaskQueuePartitionsRequest) ProtoMessage() {}
 
 func (x *ListTaskQueuePartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[8]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +605,7 @@ func (x *ListTaskQueuePartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTaskQueuePartitionsRequest.ProtoReflect.Descriptor instead.
 func (*ListTaskQueuePartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{8}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListTaskQueuePartitionsRequest) GetNamespaceId() string {
@@ -594,7 +632,7 @@ type UpdateTaskQueueConfigRequest struct {
 
 func (x *UpdateTaskQueueConfigRequest) Reset() {
 	*x = UpdateTaskQueueConfigRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[9]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +644,7 @@ func (x *UpdateTaskQueueConfigRequest) String() string {
 func (*UpdateTaskQueueConfigRequest) ProtoMessage() {}
 
 func (x *UpdateTaskQueueConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[9]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +657,7 @@ func (x *UpdateTaskQueueConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskQueueConfigRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTaskQueueConfigRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{9}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateTaskQueueConfigRequest) GetPartition() *Partition {
@@ -651,7 +689,7 @@ type CancelPollsRequest struct {
 
 func (x *CancelPollsRequest) Reset() {
 	*x = CancelPollsRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[10]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +701,7 @@ func (x *CancelPollsRequest) String() string {
 func (*CancelPollsRequest) ProtoMessage() {}
 
 func (x *CancelPollsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[10]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +714,7 @@ func (x *CancelPollsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelPollsRequest.ProtoReflect.Descriptor instead.
 func (*CancelPollsRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{10}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CancelPollsRequest) GetPartition() *Partition {
@@ -722,7 +760,7 @@ type CancelPollsResponse struct {
 
 func (x *CancelPollsResponse) Reset() {
 	*x = CancelPollsResponse{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[11]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +772,7 @@ func (x *CancelPollsResponse) String() string {
 func (*CancelPollsResponse) ProtoMessage() {}
 
 func (x *CancelPollsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[11]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,7 +785,7 @@ func (x *CancelPollsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelPollsResponse.ProtoReflect.Descriptor instead.
 func (*CancelPollsResponse) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{11}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{12}
 }
 
 var File_perdure_matching_v1_service_proto protoreflect.FileDescriptor
@@ -782,7 +820,8 @@ const file_perdure_matching_v1_service_proto_rawDesc = "" +
 	"\fQueryRequest\x12<\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\x12O\n" +
 	"\arequest\x18\x02 \x01(\v25.temporal.api.workflowservice.v1.QueryWorkflowRequestR\arequest\x12<\n" +
-	"\bpriority\x18\x03 \x01(\v2 .temporal.api.common.v1.PriorityR\bpriority\"\xdc\x01\n" +
+	"\bpriority\x18\x03 \x01(\v2 .temporal.api.common.v1.PriorityR\bpriority\"\x19\n" +
+	"\x17StickyWorkerUnavailable\"\xdc\x01\n" +
 	" RespondQueryTaskCompletedRequest\x12!\n" +
 	"\fnamespace_id\x18\x01 \x01(\tR\vnamespaceId\x12\x1d\n" +
 	"\n" +
@@ -828,7 +867,7 @@ func file_perdure_matching_v1_service_proto_rawDescGZIP() []byte {
 	return file_perdure_matching_v1_service_proto_rawDescData
 }
 
-var file_perdure_matching_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_perdure_matching_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_perdure_matching_v1_service_proto_goTypes = []any{
 	(*Partition)(nil),                             // 0: perdure.matching.v1.Partition
 	(*AddTaskRequest)(nil),                        // 1: perdure.matching.v1.AddTaskRequest
@@ -836,69 +875,70 @@ var file_perdure_matching_v1_service_proto_goTypes = []any{
 	(*PollWorkflowTaskQueueRequest)(nil),          // 3: perdure.matching.v1.PollWorkflowTaskQueueRequest
 	(*PollActivityTaskQueueRequest)(nil),          // 4: perdure.matching.v1.PollActivityTaskQueueRequest
 	(*QueryRequest)(nil),                          // 5: perdure.matching.v1.QueryRequest
-	(*RespondQueryTaskCompletedRequest)(nil),      // 6: perdure.matching.v1.RespondQueryTaskCompletedRequest
-	(*DescribeTaskQueueRequest)(nil),              // 7: perdure.matching.v1.DescribeTaskQueueRequest
-	(*ListTaskQueuePartitionsRequest)(nil),        // 8: perdure.matching.v1.ListTaskQueuePartitionsRequest
-	(*UpdateTaskQueueConfigRequest)(nil),          // 9: perdure.matching.v1.UpdateTaskQueueConfigRequest
-	(*CancelPollsRequest)(nil),                    // 10: perdure.matching.v1.CancelPollsRequest
-	(*CancelPollsResponse)(nil),                   // 11: perdure.matching.v1.CancelPollsResponse
-	(v1.TaskQueueType)(0),                         // 12: temporal.api.enums.v1.TaskQueueType
-	(v1.TaskQueueKind)(0),                         // 13: temporal.api.enums.v1.TaskQueueKind
-	(*v11.Task)(nil),                              // 14: perdure.state.v1.Task
-	(*v12.PollWorkflowTaskQueueRequest)(nil),      // 15: temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequest
-	(*v12.PollActivityTaskQueueRequest)(nil),      // 16: temporal.api.workflowservice.v1.PollActivityTaskQueueRequest
-	(*v12.QueryWorkflowRequest)(nil),              // 17: temporal.api.workflowservice.v1.QueryWorkflowRequest
-	(*v13.Priority)(nil),                          // 18: temporal.api.common.v1.Priority
-	(*v12.RespondQueryTaskCompletedRequest)(nil),  // 19: temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequest
-	(*v12.DescribeTaskQueueRequest)(nil),          // 20: temporal.api.workflowservice.v1.DescribeTaskQueueRequest
-	(*v12.ListTaskQueuePartitionsRequest)(nil),    // 21: temporal.api.workflowservice.v1.ListTaskQueuePartitionsRequest
-	(*v12.UpdateTaskQueueConfigRequest)(nil),      // 22: temporal.api.workflowservice.v1.UpdateTaskQueueConfigRequest
-	(*v12.PollWorkflowTaskQueueResponse)(nil),     // 23: temporal.api.workflowservice.v1.PollWorkflowTaskQueueResponse
-	(*v12.PollActivityTaskQueueResponse)(nil),     // 24: temporal.api.workflowservice.v1.PollActivityTaskQueueResponse
-	(*v12.QueryWorkflowResponse)(nil),             // 25: temporal.api.workflowservice.v1.QueryWorkflowResponse
-	(*v12.RespondQueryTaskCompletedResponse)(nil), // 26: temporal.api.workflowservice.v1.RespondQueryTaskCompletedResponse
-	(*v12.DescribeTaskQueueResponse)(nil),         // 27: temporal.api.workflowservice.v1.DescribeTaskQueueResponse
-	(*v12.ListTaskQueuePartitionsResponse)(nil),   // 28: temporal.api.workflowservice.v1.ListTaskQueuePartitionsResponse
-	(*v12.UpdateTaskQueueConfigResponse)(nil),     // 29: temporal.api.workflowservice.v1.UpdateTaskQueueConfigResponse
+	(*StickyWorkerUnavailable)(nil),               // 6: perdure.matching.v1.StickyWorkerUnavailable
+	(*RespondQueryTaskCompletedRequest)(nil),      // 7: perdure.matching.v1.RespondQueryTaskCompletedRequest
+	(*DescribeTaskQueueRequest)(nil),              // 8: perdure.matching.v1.DescribeTaskQueueRequest
+	(*ListTaskQueuePartitionsRequest)(nil),        // 9: perdure.matching.v1.ListTaskQueuePartitionsRequest
+	(*UpdateTaskQueueConfigRequest)(nil),          // 10: perdure.matching.v1.UpdateTaskQueueConfigRequest
+	(*CancelPollsRequest)(nil),                    // 11: perdure.matching.v1.CancelPollsRequest
+	(*CancelPollsResponse)(nil),                   // 12: perdure.matching.v1.CancelPollsResponse
+	(v1.TaskQueueType)(0),                         // 13: temporal.api.enums.v1.TaskQueueType
+	(v1.TaskQueueKind)(0),                         // 14: temporal.api.enums.v1.TaskQueueKind
+	(*v11.Task)(nil),                              // 15: perdure.state.v1.Task
+	(*v12.PollWorkflowTaskQueueRequest)(nil),      // 16: temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequest
+	(*v12.PollActivityTaskQueueRequest)(nil),      // 17: temporal.api.workflowservice.v1.PollActivityTaskQueueRequest
+	(*v12.QueryWorkflowRequest)(nil),              // 18: temporal.api.workflowservice.v1.QueryWorkflowRequest
+	(*v13.Priority)(nil),                          // 19: temporal.api.common.v1.Priority
+	(*v12.RespondQueryTaskCompletedRequest)(nil),  // 20: temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequest
+	(*v12.DescribeTaskQueueRequest)(nil),          // 21: temporal.api.workflowservice.v1.DescribeTaskQueueRequest
+	(*v12.ListTaskQueuePartitionsRequest)(nil),    // 22: temporal.api.workflowservice.v1.ListTaskQueuePartitionsRequest
+	(*v12.UpdateTaskQueueConfigRequest)(nil),      // 23: temporal.api.workflowservice.v1.UpdateTaskQueueConfigRequest
+	(*v12.PollWorkflowTaskQueueResponse)(nil),     // 24: temporal.api.workflowservice.v1.PollWorkflowTaskQueueResponse
+	(*v12.PollActivityTaskQueueResponse)(nil),     // 25: temporal.api.workflowservice.v1.PollActivityTaskQueueResponse
+	(*v12.QueryWorkflowResponse)(nil),             // 26: temporal.api.workflowservice.v1.QueryWorkflowResponse
+	(*v12.RespondQueryTaskCompletedResponse)(nil), // 27: temporal.api.workflowservice.v1.RespondQueryTaskCompletedResponse
+	(*v12.DescribeTaskQueueResponse)(nil),         // 28: temporal.api.workflowservice.v1.DescribeTaskQueueResponse
+	(*v12.ListTaskQueuePartitionsResponse)(nil),   // 29: temporal.api.workflowservice.v1.ListTaskQueuePartitionsResponse
+	(*v12.UpdateTaskQueueConfigResponse)(nil),     // 30: temporal.api.workflowservice.v1.UpdateTaskQueueConfigResponse
 }
 var file_perdure_matching_v1_service_proto_depIdxs = []int32{
-	12, // 0: perdure.matching.v1.Partition.type:type_name -> temporal.api.enums.v1.TaskQueueType
-	13, // 1: perdure.matching.v1.Partition.kind:type_name -> temporal.api.enums.v1.TaskQueueKind
+	13, // 0: perdure.matching.v1.Partition.type:type_name -> temporal.api.enums.v1.TaskQueueType
+	14, // 1: perdure.matching.v1.Partition.kind:type_name -> temporal.api.enums.v1.TaskQueueKind
 	0,  // 2: perdure.matching.v1.AddTaskRequest.partition:type_name -> perdure.matching.v1.Partition
-	14, // 3: perdure.matching.v1.AddTaskRequest.task:type_name -> perdure.state.v1.Task
+	15, // 3: perdure.matching.v1.AddTaskRequest.task:type_name -> perdure.state.v1.Task
 	0,  // 4: perdure.matching.v1.AddTaskRequest.forwarded_from:type_name -> perdure.matching.v1.Partition
 	0,  // 5: perdure.matching.v1.PollWorkflowTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
-	15, // 6: perdure.matching.v1.PollWorkflowTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequest
+	16, // 6: perdure.matching.v1.PollWorkflowTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequest
 	0,  // 7: perdure.matching.v1.PollActivityTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
-	16, // 8: perdure.matching.v1.PollActivityTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.PollActivityTaskQueueRequest
+	17, // 8: perdure.matching.v1.PollActivityTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.PollActivityTaskQueueRequest
 	0,  // 9: perdure.matching.v1.QueryRequest.partition:type_name -> perdure.matching.v1.Partition
-	17, // 10: perdure.matching.v1.QueryRequest.request:type_name -> temporal.api.workflowservice.v1.QueryWorkflowRequest
-	18, // 11: perdure.matching.v1.QueryRequest.priority:type_name -> temporal.api.common.v1.Priority
-	19, // 12: perdure.matching.v1.RespondQueryTaskCompletedRequest.request:type_name -> temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequest
+	18, // 10: perdure.matching.v1.QueryRequest.request:type_name -> temporal.api.workflowservice.v1.QueryWorkflowRequest
+	19, // 11: perdure.matching.v1.QueryRequest.priority:type_name -> temporal.api.common.v1.Priority
+	20, // 12: perdure.matching.v1.RespondQueryTaskCompletedRequest.request:type_name -> temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequest
 	0,  // 13: perdure.matching.v1.DescribeTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
-	20, // 14: perdure.matching.v1.DescribeTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.DescribeTaskQueueRequest
-	21, // 15: perdure.matching.v1.ListTaskQueuePartitionsRequest.request:type_name -> temporal.api.workflowservice.v1.ListTaskQueuePartitionsRequest
+	21, // 14: perdure.matching.v1.DescribeTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.DescribeTaskQueueRequest
+	22, // 15: perdure.matching.v1.ListTaskQueuePartitionsRequest.request:type_name -> temporal.api.workflowservice.v1.ListTaskQueuePartitionsRequest
 	0,  // 16: perdure.matching.v1.UpdateTaskQueueConfigRequest.partition:type_name -> perdure.matching.v1.Partition
-	22, // 17: perdure.matching.v1.UpdateTaskQueueConfigRequest.request:type_name -> temporal.api.workflowservice.v1.UpdateTaskQueueConfigRequest
+	23, // 17: perdure.matching.v1.UpdateTaskQueueConfigRequest.request:type_name -> temporal.api.workflowservice.v1.UpdateTaskQueueConfigRequest
 	0,  // 18: perdure.matching.v1.CancelPollsRequest.partition:type_name -> perdure.matching.v1.Partition
 	1,  // 19: perdure.matching.v1.MatchingService.AddTask:input_type -> perdure.matching.v1.AddTaskRequest
 	3,  // 20: perdure.matching.v1.MatchingService.PollWorkflowTaskQueue:input_type -> perdure.matching.v1.PollWorkflowTaskQueueRequest
 	4,  // 21: perdure.matching.v1.MatchingService.PollActivityTaskQueue:input_type -> perdure.matching.v1.PollActivityTaskQueueRequest
 	5,  // 22: perdure.matching.v1.MatchingService.Query:input_type -> perdure.matching.v1.QueryRequest
-	6,  // 23: perdure.matching.v1.MatchingService.RespondQueryTaskCompleted:input_type -> perdure.matching.v1.RespondQueryTaskCompletedRequest
-	7,  // 24: perdure.matching.v1.MatchingService.DescribeTaskQueue:input_type -> perdure.matching.v1.DescribeTaskQueueRequest
-	8,  // 25: perdure.matching.v1.MatchingService.ListTaskQueuePartitions:input_type -> perdure.matching.v1.ListTaskQueuePartitionsRequest
-	9,  // 26: perdure.matching.v1.MatchingService.UpdateTaskQueueConfig:input_type -> perdure.matching.v1.UpdateTaskQueueConfigRequest
-	10, // 27: perdure.matching.v1.MatchingService.CancelPolls:input_type -> perdure.matching.v1.CancelPollsRequest
+	7,  // 23: perdure.matching.v1.MatchingService.RespondQueryTaskCompleted:input_type -> perdure.matching.v1.RespondQueryTaskCompletedRequest
+	8,  // 24: perdure.matching.v1.MatchingService.DescribeTaskQueue:input_type -> perdure.matching.v1.DescribeTaskQueueRequest
+	9,  // 25: perdure.matching.v1.MatchingService.ListTaskQueuePartitions:input_type -> perdure.matching.v1.ListTaskQueuePartitionsRequest
+	10, // 26: perdure.matching.v1.MatchingService.UpdateTaskQueueConfig:input_type -> perdure.matching.v1.UpdateTaskQueueConfigRequest
+	11, // 27: perdure.matching.v1.MatchingService.CancelPolls:input_type -> perdure.matching.v1.CancelPollsRequest
 	2,  // 28: perdure.matching.v1.MatchingService.AddTask:output_type -> perdure.matching.v1.AddTaskResponse
-	23, // 29: perdure.matching.v1.MatchingService.PollWorkflowTaskQueue:output_type -> temporal.api.workflowservice.v1.PollWorkflowTaskQueueResponse
-	24, // 30: perdure.matching.v1.MatchingService.PollActivityTaskQueue:output_type -> temporal.api.workflowservice.v1.PollActivityTaskQueueResponse
-	25, // 31: perdure.matching.v1.MatchingService.Query:output_type -> temporal.api.workflowservice.v1.QueryWorkflowResponse
-	26, // 32: perdure.matching.v1.MatchingService.RespondQueryTaskCompleted:output_type -> temporal.api.workflowservice.v1.RespondQueryTaskCompletedResponse
-	27, // 33: perdure.matching.v1.MatchingService.DescribeTaskQueue:output_type -> temporal.api.workflowservice.v1.DescribeTaskQueueResponse
-	28, // 34: perdure.matching.v1.MatchingService.ListTaskQueuePartitions:output_type -> temporal.api.workflowservice.v1.ListTaskQueuePartitionsResponse
-	29, // 35: perdure.matching.v1.MatchingService.UpdateTaskQueueConfig:output_type -> temporal.api.workflowservice.v1.UpdateTaskQueueConfigResponse
-	11, // 36: perdure.matching.v1.MatchingService.CancelPolls:output_type -> perdure.matching.v1.CancelPollsResponse
+	24, // 29: perdure.matching.v1.MatchingService.PollWorkflowTaskQueue:output_type -> temporal.api.workflowservice.v1.PollWorkflowTaskQueueResponse
+	25, // 30: perdure.matching.v1.MatchingService.PollActivityTaskQueue:output_type -> temporal.api.workflowservice.v1.PollActivityTaskQueueResponse
+	26, // 31: perdure.matching.v1.MatchingService.Query:output_type -> temporal.api.workflowservice.v1.QueryWorkflowResponse
+	27, // 32: perdure.matching.v1.MatchingService.RespondQueryTaskCompleted:output_type -> temporal.api.workflowservice.v1.RespondQueryTaskCompletedResponse
+	28, // 33: perdure.matching.v1.MatchingService.DescribeTaskQueue:output_type -> temporal.api.workflowservice.v1.DescribeTaskQueueResponse
+	29, // 34: perdure.matching.v1.MatchingService.ListTaskQueuePartitions:output_type -> temporal.api.workflowservice.v1.ListTaskQueuePartitionsResponse
+	30, // 35: perdure.matching.v1.MatchingService.UpdateTaskQueueConfig:output_type -> temporal.api.workflowservice.v1.UpdateTaskQueueConfigResponse
+	12, // 36: perdure.matching.v1.MatchingService.CancelPolls:output_type -> perdure.matching.v1.CancelPollsResponse
 	28, // [28:37] is the sub-list for method output_type
 	19, // [19:28] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
@@ -917,7 +957,7 @@ func file_perdure_matching_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_perdure_matching_v1_service_proto_rawDesc), len(file_perdure_matching_v1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

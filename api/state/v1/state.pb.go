@@ -511,8 +511,10 @@ type Core struct {
 	ConsecutiveTaskProblems int32  `protobuf:"varint,35,opt,name=consecutive_task_problems,json=consecutiveTaskProblems,proto3" json:"consecutive_task_problems,omitempty"`
 	LastTaskProblem         string `protobuf:"bytes,36,opt,name=last_task_problem,json=lastTaskProblem,proto3" json:"last_task_problem,omitempty"`
 	Deleting                bool   `protobuf:"varint,37,opt,name=deleting,proto3" json:"deleting,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// When a reset made this run; unset: no reset did.
+	LastResetTime *timestamppb.Timestamp `protobuf:"bytes,38,opt,name=last_reset_time,json=lastResetTime,proto3" json:"last_reset_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Core) Reset() {
@@ -802,6 +804,13 @@ func (x *Core) GetDeleting() bool {
 		return x.Deleting
 	}
 	return false
+}
+
+func (x *Core) GetLastResetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastResetTime
+	}
+	return nil
 }
 
 type PauseInfo struct {
@@ -1798,8 +1807,10 @@ type External struct {
 	NextTry           *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next_try,json=nextTry,proto3" json:"next_try,omitempty"`
 	Tries             int32                  `protobuf:"varint,10,opt,name=tries,proto3" json:"tries,omitempty"`
 	Control           string                 `protobuf:"bytes,11,opt,name=control,proto3" json:"control,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The run that has answered an attempt: later ones go to it, not to its successor.
+	PinnedRunId   string `protobuf:"bytes,12,opt,name=pinned_run_id,json=pinnedRunId,proto3" json:"pinned_run_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *External) Reset() {
@@ -1905,6 +1916,13 @@ func (x *External) GetTries() int32 {
 func (x *External) GetControl() string {
 	if x != nil {
 		return x.Control
+	}
+	return ""
+}
+
+func (x *External) GetPinnedRunId() string {
+	if x != nil {
+		return x.PinnedRunId
 	}
 	return ""
 }
@@ -2355,7 +2373,7 @@ const file_perdure_state_v1_state_proto_rawDesc = "" +
 	"\ruser_metadata\x18\x1a \x01(\v2!.temporal.api.sdk.v1.UserMetadataR\fuserMetadata\x12G\n" +
 	"\x12first_task_backoff\x18\x1b \x01(\v2\x19.google.protobuf.DurationR\x10firstTaskBackoff\x12\x1a\n" +
 	"\bidentity\x18\x1c \x01(\tR\bidentity\x12J\n" +
-	"\x13original_start_time\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\x11originalStartTime\"\xa3\x0e\n" +
+	"\x13original_start_time\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\x11originalStartTime\"\xe7\x0e\n" +
 	"\x04Core\x12\"\n" +
 	"\rnext_event_id\x18\x01 \x01(\x03R\vnextEventId\x12F\n" +
 	"\x06status\x18\x02 \x01(\x0e2..temporal.api.enums.v1.WorkflowExecutionStatusR\x06status\x12B\n" +
@@ -2398,7 +2416,8 @@ const file_perdure_state_v1_state_proto_rawDesc = "" +
 	"task_stamp\x18\" \x01(\x05R\ttaskStamp\x12:\n" +
 	"\x19consecutive_task_problems\x18# \x01(\x05R\x17consecutiveTaskProblems\x12*\n" +
 	"\x11last_task_problem\x18$ \x01(\tR\x0flastTaskProblem\x12\x1a\n" +
-	"\bdeleting\x18% \x01(\bR\bdeleting\"\x99\x01\n" +
+	"\bdeleting\x18% \x01(\bR\bdeleting\x12B\n" +
+	"\x0flast_reset_time\x18& \x01(\v2\x1a.google.protobuf.TimestampR\rlastResetTime\"\x99\x01\n" +
 	"\tPauseInfo\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x129\n" +
@@ -2502,7 +2521,7 @@ const file_perdure_state_v1_state_proto_rawDesc = "" +
 	" \x01(\x03R\beffectId\x12\x1a\n" +
 	"\breleased\x18\v \x01(\bR\breleased\x125\n" +
 	"\bnext_try\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\anextTry\x12\x14\n" +
-	"\x05tries\x18\r \x01(\x05R\x05tries\"\xa7\x03\n" +
+	"\x05tries\x18\r \x01(\x05R\x05tries\"\xcb\x03\n" +
 	"\bExternal\x12,\n" +
 	"\x12initiated_event_id\x18\x01 \x01(\x03R\x10initiatedEventId\x12\x16\n" +
 	"\x06cancel\x18\x02 \x01(\bR\x06cancel\x12\x1c\n" +
@@ -2516,7 +2535,8 @@ const file_perdure_state_v1_state_proto_rawDesc = "" +
 	"\bnext_try\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\anextTry\x12\x14\n" +
 	"\x05tries\x18\n" +
 	" \x01(\x05R\x05tries\x12\x18\n" +
-	"\acontrol\x18\v \x01(\tR\acontrol\"\xd9\x01\n" +
+	"\acontrol\x18\v \x01(\tR\acontrol\x12\"\n" +
+	"\rpinned_run_id\x18\f \x01(\tR\vpinnedRunId\"\xd9\x01\n" +
 	"\x06Update\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12*\n" +
 	"\x11accepted_event_id\x18\x02 \x01(\x03R\x0facceptedEventId\x12,\n" +
@@ -2649,60 +2669,61 @@ var file_perdure_state_v1_state_proto_depIdxs = []int32{
 	32, // 25: perdure.state.v1.Core.versioning_override:type_name -> temporal.api.workflow.v1.VersioningOverride
 	5,  // 26: perdure.state.v1.Core.pause:type_name -> perdure.state.v1.PauseInfo
 	27, // 27: perdure.state.v1.Core.reset_run:type_name -> temporal.api.common.v1.WorkflowExecution
-	23, // 28: perdure.state.v1.PauseInfo.pause_time:type_name -> google.protobuf.Timestamp
-	33, // 29: perdure.state.v1.WorkflowTask.queue_kind:type_name -> temporal.api.enums.v1.TaskQueueKind
-	23, // 30: perdure.state.v1.WorkflowTask.scheduled_time:type_name -> google.protobuf.Timestamp
-	23, // 31: perdure.state.v1.WorkflowTask.original_scheduled_time:type_name -> google.protobuf.Timestamp
-	23, // 32: perdure.state.v1.WorkflowTask.started_time:type_name -> google.protobuf.Timestamp
-	24, // 33: perdure.state.v1.WorkflowTask.timeout:type_name -> google.protobuf.Duration
-	23, // 34: perdure.state.v1.WorkflowTask.schedule_to_start_deadline:type_name -> google.protobuf.Timestamp
-	34, // 35: perdure.state.v1.WorkflowTask.suggest_reasons:type_name -> temporal.api.enums.v1.SuggestContinueAsNewReason
-	35, // 36: perdure.state.v1.Activity.activity_type:type_name -> temporal.api.common.v1.ActivityType
-	24, // 37: perdure.state.v1.Activity.schedule_to_close_timeout:type_name -> google.protobuf.Duration
-	24, // 38: perdure.state.v1.Activity.schedule_to_start_timeout:type_name -> google.protobuf.Duration
-	24, // 39: perdure.state.v1.Activity.start_to_close_timeout:type_name -> google.protobuf.Duration
-	24, // 40: perdure.state.v1.Activity.heartbeat_timeout:type_name -> google.protobuf.Duration
-	25, // 41: perdure.state.v1.Activity.retry_policy:type_name -> temporal.api.common.v1.RetryPolicy
-	23, // 42: perdure.state.v1.Activity.scheduled_time:type_name -> google.protobuf.Timestamp
-	23, // 43: perdure.state.v1.Activity.attempt_scheduled_time:type_name -> google.protobuf.Timestamp
-	23, // 44: perdure.state.v1.Activity.started_time:type_name -> google.protobuf.Timestamp
-	23, // 45: perdure.state.v1.Activity.last_heartbeat_time:type_name -> google.protobuf.Timestamp
-	36, // 46: perdure.state.v1.Activity.heartbeat_details:type_name -> temporal.api.common.v1.Payloads
-	37, // 47: perdure.state.v1.Activity.last_failure:type_name -> temporal.api.failure.v1.Failure
-	23, // 48: perdure.state.v1.Activity.last_attempt_complete_time:type_name -> google.protobuf.Timestamp
-	24, // 49: perdure.state.v1.Activity.retry_interval:type_name -> google.protobuf.Duration
-	30, // 50: perdure.state.v1.Activity.priority:type_name -> temporal.api.common.v1.Priority
-	23, // 51: perdure.state.v1.Activity.pause_time:type_name -> google.protobuf.Timestamp
-	38, // 52: perdure.state.v1.Activity.original_options:type_name -> temporal.api.activity.v1.ActivityOptions
-	23, // 53: perdure.state.v1.Activity.last_started_time:type_name -> google.protobuf.Timestamp
-	30, // 54: perdure.state.v1.Activity.own_priority:type_name -> temporal.api.common.v1.Priority
-	23, // 55: perdure.state.v1.Timer.due:type_name -> google.protobuf.Timestamp
-	21, // 56: perdure.state.v1.Buffered.event:type_name -> temporal.api.history.v1.HistoryEvent
-	23, // 57: perdure.state.v1.Request.time:type_name -> google.protobuf.Timestamp
-	39, // 58: perdure.state.v1.Request.event_type:type_name -> temporal.api.enums.v1.EventType
-	40, // 59: perdure.state.v1.Attributes.memo:type_name -> temporal.api.common.v1.Memo
-	41, // 60: perdure.state.v1.Attributes.search_attributes:type_name -> temporal.api.common.v1.SearchAttributes
-	22, // 61: perdure.state.v1.Child.workflow_type:type_name -> temporal.api.common.v1.WorkflowType
-	42, // 62: perdure.state.v1.Child.parent_close_policy:type_name -> temporal.api.enums.v1.ParentClosePolicy
-	23, // 63: perdure.state.v1.Child.next_try:type_name -> google.protobuf.Timestamp
-	27, // 64: perdure.state.v1.External.target:type_name -> temporal.api.common.v1.WorkflowExecution
-	23, // 65: perdure.state.v1.External.next_try:type_name -> google.protobuf.Timestamp
-	43, // 66: perdure.state.v1.Update.request:type_name -> temporal.api.update.v1.Request
-	12, // 67: perdure.state.v1.CloseEffect.child:type_name -> perdure.state.v1.Child
-	23, // 68: perdure.state.v1.CloseEffect.next_try:type_name -> google.protobuf.Timestamp
-	44, // 69: perdure.state.v1.Namespace.info:type_name -> temporal.api.namespace.v1.NamespaceInfo
-	45, // 70: perdure.state.v1.Namespace.config:type_name -> temporal.api.namespace.v1.NamespaceConfig
-	19, // 71: perdure.state.v1.Namespace.search_attributes:type_name -> perdure.state.v1.Namespace.SearchAttributesEntry
-	23, // 72: perdure.state.v1.Task.create_time:type_name -> google.protobuf.Timestamp
-	23, // 73: perdure.state.v1.Task.expiry:type_name -> google.protobuf.Timestamp
-	30, // 74: perdure.state.v1.Task.priority:type_name -> temporal.api.common.v1.Priority
-	20, // 75: perdure.state.v1.TaskQueue.ack_levels:type_name -> perdure.state.v1.TaskQueue.AckLevelsEntry
-	46, // 76: perdure.state.v1.Namespace.SearchAttributesEntry.value:type_name -> temporal.api.enums.v1.IndexedValueType
-	77, // [77:77] is the sub-list for method output_type
-	77, // [77:77] is the sub-list for method input_type
-	77, // [77:77] is the sub-list for extension type_name
-	77, // [77:77] is the sub-list for extension extendee
-	0,  // [0:77] is the sub-list for field type_name
+	23, // 28: perdure.state.v1.Core.last_reset_time:type_name -> google.protobuf.Timestamp
+	23, // 29: perdure.state.v1.PauseInfo.pause_time:type_name -> google.protobuf.Timestamp
+	33, // 30: perdure.state.v1.WorkflowTask.queue_kind:type_name -> temporal.api.enums.v1.TaskQueueKind
+	23, // 31: perdure.state.v1.WorkflowTask.scheduled_time:type_name -> google.protobuf.Timestamp
+	23, // 32: perdure.state.v1.WorkflowTask.original_scheduled_time:type_name -> google.protobuf.Timestamp
+	23, // 33: perdure.state.v1.WorkflowTask.started_time:type_name -> google.protobuf.Timestamp
+	24, // 34: perdure.state.v1.WorkflowTask.timeout:type_name -> google.protobuf.Duration
+	23, // 35: perdure.state.v1.WorkflowTask.schedule_to_start_deadline:type_name -> google.protobuf.Timestamp
+	34, // 36: perdure.state.v1.WorkflowTask.suggest_reasons:type_name -> temporal.api.enums.v1.SuggestContinueAsNewReason
+	35, // 37: perdure.state.v1.Activity.activity_type:type_name -> temporal.api.common.v1.ActivityType
+	24, // 38: perdure.state.v1.Activity.schedule_to_close_timeout:type_name -> google.protobuf.Duration
+	24, // 39: perdure.state.v1.Activity.schedule_to_start_timeout:type_name -> google.protobuf.Duration
+	24, // 40: perdure.state.v1.Activity.start_to_close_timeout:type_name -> google.protobuf.Duration
+	24, // 41: perdure.state.v1.Activity.heartbeat_timeout:type_name -> google.protobuf.Duration
+	25, // 42: perdure.state.v1.Activity.retry_policy:type_name -> temporal.api.common.v1.RetryPolicy
+	23, // 43: perdure.state.v1.Activity.scheduled_time:type_name -> google.protobuf.Timestamp
+	23, // 44: perdure.state.v1.Activity.attempt_scheduled_time:type_name -> google.protobuf.Timestamp
+	23, // 45: perdure.state.v1.Activity.started_time:type_name -> google.protobuf.Timestamp
+	23, // 46: perdure.state.v1.Activity.last_heartbeat_time:type_name -> google.protobuf.Timestamp
+	36, // 47: perdure.state.v1.Activity.heartbeat_details:type_name -> temporal.api.common.v1.Payloads
+	37, // 48: perdure.state.v1.Activity.last_failure:type_name -> temporal.api.failure.v1.Failure
+	23, // 49: perdure.state.v1.Activity.last_attempt_complete_time:type_name -> google.protobuf.Timestamp
+	24, // 50: perdure.state.v1.Activity.retry_interval:type_name -> google.protobuf.Duration
+	30, // 51: perdure.state.v1.Activity.priority:type_name -> temporal.api.common.v1.Priority
+	23, // 52: perdure.state.v1.Activity.pause_time:type_name -> google.protobuf.Timestamp
+	38, // 53: perdure.state.v1.Activity.original_options:type_name -> temporal.api.activity.v1.ActivityOptions
+	23, // 54: perdure.state.v1.Activity.last_started_time:type_name -> google.protobuf.Timestamp
+	30, // 55: perdure.state.v1.Activity.own_priority:type_name -> temporal.api.common.v1.Priority
+	23, // 56: perdure.state.v1.Timer.due:type_name -> google.protobuf.Timestamp
+	21, // 57: perdure.state.v1.Buffered.event:type_name -> temporal.api.history.v1.HistoryEvent
+	23, // 58: perdure.state.v1.Request.time:type_name -> google.protobuf.Timestamp
+	39, // 59: perdure.state.v1.Request.event_type:type_name -> temporal.api.enums.v1.EventType
+	40, // 60: perdure.state.v1.Attributes.memo:type_name -> temporal.api.common.v1.Memo
+	41, // 61: perdure.state.v1.Attributes.search_attributes:type_name -> temporal.api.common.v1.SearchAttributes
+	22, // 62: perdure.state.v1.Child.workflow_type:type_name -> temporal.api.common.v1.WorkflowType
+	42, // 63: perdure.state.v1.Child.parent_close_policy:type_name -> temporal.api.enums.v1.ParentClosePolicy
+	23, // 64: perdure.state.v1.Child.next_try:type_name -> google.protobuf.Timestamp
+	27, // 65: perdure.state.v1.External.target:type_name -> temporal.api.common.v1.WorkflowExecution
+	23, // 66: perdure.state.v1.External.next_try:type_name -> google.protobuf.Timestamp
+	43, // 67: perdure.state.v1.Update.request:type_name -> temporal.api.update.v1.Request
+	12, // 68: perdure.state.v1.CloseEffect.child:type_name -> perdure.state.v1.Child
+	23, // 69: perdure.state.v1.CloseEffect.next_try:type_name -> google.protobuf.Timestamp
+	44, // 70: perdure.state.v1.Namespace.info:type_name -> temporal.api.namespace.v1.NamespaceInfo
+	45, // 71: perdure.state.v1.Namespace.config:type_name -> temporal.api.namespace.v1.NamespaceConfig
+	19, // 72: perdure.state.v1.Namespace.search_attributes:type_name -> perdure.state.v1.Namespace.SearchAttributesEntry
+	23, // 73: perdure.state.v1.Task.create_time:type_name -> google.protobuf.Timestamp
+	23, // 74: perdure.state.v1.Task.expiry:type_name -> google.protobuf.Timestamp
+	30, // 75: perdure.state.v1.Task.priority:type_name -> temporal.api.common.v1.Priority
+	20, // 76: perdure.state.v1.TaskQueue.ack_levels:type_name -> perdure.state.v1.TaskQueue.AckLevelsEntry
+	46, // 77: perdure.state.v1.Namespace.SearchAttributesEntry.value:type_name -> temporal.api.enums.v1.IndexedValueType
+	78, // [78:78] is the sub-list for method output_type
+	78, // [78:78] is the sub-list for method input_type
+	78, // [78:78] is the sub-list for extension type_name
+	78, // [78:78] is the sub-list for extension extendee
+	0,  // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_perdure_state_v1_state_proto_init() }

@@ -91,7 +91,7 @@ func (a *array) bool(v bool) {
 	a.buf = append(a.buf, 0)
 }
 
-func (a *array) uuid(v uuid) {
+func (a *array) uuid(v uuidBytes) {
 	a.length(len(v))
 	a.buf = append(a.buf, v[:]...)
 }
@@ -123,16 +123,16 @@ func (a *array) textOrNull(v string) {
 	a.text(v)
 }
 
-// uuid is a namespace or run id as stored.
-type uuid [16]byte
+// uuidBytes is a namespace or run id as stored.
+type uuidBytes [16]byte
 
 // uuidLength is the length of the text form.
 const uuidLength = 36
 
 // parseUUID takes the standard text form only.
-func parseUUID(s string) (id uuid, ok bool) {
+func parseUUID(s string) (id uuidBytes, ok bool) {
 	if len(s) != uuidLength || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return uuid{}, false
+		return uuidBytes{}, false
 	}
 	var digits [32]byte
 	n := copy(digits[:], s[:8])
@@ -141,12 +141,12 @@ func parseUUID(s string) (id uuid, ok bool) {
 	n += copy(digits[n:], s[19:23])
 	copy(digits[n:], s[24:])
 	if _, err := hex.Decode(id[:], digits[:]); err != nil {
-		return uuid{}, false
+		return uuidBytes{}, false
 	}
 	return id, true
 }
 
-func (u uuid) String() string {
+func (u uuidBytes) String() string {
 	var out [uuidLength]byte
 	hex.Encode(out[:8], u[:4])
 	out[8] = '-'

@@ -41,8 +41,7 @@ func readError(op string, err error) error {
 		return nil
 	case errors.Is(err, pgx.ErrNoRows):
 		return persistence.ErrNotFound
-	case errors.Is(err, persistence.ErrNotFound), errors.Is(err, persistence.ErrConflict), errors.Is(err, persistence.ErrClosed),
-		errors.Is(err, persistence.ErrUnavailable), errors.Is(err, persistence.ErrFenced):
+	case isTranslated(err):
 		return err
 	}
 	var pgErr *pgconn.PgError
@@ -55,7 +54,7 @@ func readError(op string, err error) error {
 // writeError translates the error of a transaction that is not a group commit. Its outcome is unknown if the connection was lost
 // after something was sent.
 func writeError(op string, err error) error {
-	if err == nil || isDefinite(err) || pgconn.SafeToRetry(err) {
+	if err == nil || isTranslated(err) || isDefinite(err) || pgconn.SafeToRetry(err) {
 		return readError(op, err)
 	}
 	var connectErr *pgconn.ConnectError
@@ -63,6 +62,17 @@ func writeError(op string, err error) error {
 		return readError(op, err)
 	}
 	return fmt.Errorf("%w: %s: %w", persistence.ErrOutcomeUnknown, op, err)
+}
+
+// isTranslated tells an error of this package's own checks.
+func isTranslated(err error) bool {
+	for _, known := range []error{persistence.ErrNotFound, persistence.ErrConflict, persistence.ErrClosed, persistence.ErrUnavailable,
+		persistence.ErrFenced, persistence.ErrOutcomeUnknown} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
 }
 
 // isDefinite tells an answer of the server after which nothing of the transaction was written. A FATAL error is none: it may come
@@ -93,6 +103,8 @@ func commitError(err error) error {
 	}
 	errors.As(err, &pgErr)
 	switch pgErr.Code {
+	case stateStaleShard, stateStaleQueue:
+		return fmt.Errorf("%w: %w", persistence.ErrFenced, err)
 	case stateUniqueViolation, stateMissingRow:
 		return fmt.Errorf("%w: %w", persistence.ErrConflict, err)
 	case stateProgramLimit:
@@ -104,6 +116,9 @@ func commitError(err error) error {
 	}
 	return fmt.Errorf("%w: commit: %w", persistence.ErrUnavailable, err)
 }
+
+// isStale tells the failure of a fence.
+func isStale(err error) bool { return hasState(err, stateStaleShard) || hasState(err, stateStaleQueue) }
 
 // class is the first two characters of a state.
 func class(e *pgconn.PgError) string {

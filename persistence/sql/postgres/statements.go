@@ -10,17 +10,24 @@ import "strconv"
 // plan must know the bucket, or it locks every partition.
 const (
 	planSettings = `set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), ` +
-		`set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true), ` +
+		`set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_material', 'off', true), ` +
 		`set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true), `
 	genericPlan = `set_config('plan_cache_mode', 'force_generic_plan', true)`
 	customPlan  = `set_config('plan_cache_mode', 'force_custom_plan', true)`
 
 	settingsGeneric = "SELECT " + planSettings + genericPlan
 	settingsCustom  = "SELECT " + planSettings + customPlan
+	// beginLoad starts a transaction of several reads that see one state.
+	beginLoad = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
 	// settingsList is for the pool of lists and counts, where the planner chooses: what they read depends on the filter.
 	settingsList = `SELECT set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true), ` +
 		`set_config('statement_timeout', $1, true)`
 )
+
+// fewRows is true of every number that it is asked about, but the planner takes a range for rare. It then expects one row of an array
+// and asks an index for it, also where it believes that most of a table belongs to the one run or queue that it knows statistics of.
+const fewRows = "BETWEEN 0 AND 9000000000000000000"
 
 // The statements of a commit, in the order in which they run.
 const (
@@ -78,8 +85,9 @@ ON CONFLICT (namespace_id, run_id) DO UPDATE SET workflow_id = excluded.workflow
   AS u(shard_id, namespace_id, kind, business_id, run_id)
 WHERE e.shard_id = u.shard_id AND e.namespace_id = u.namespace_id AND e.kind = u.kind AND e.business_id = u.business_id AND e.run_id = u.run_id`
 
+	// "IS TRUE" hides the namespace from the planner: it is the first column of other indexes, and on an empty table all look alike.
 	sqlDeleteVisibility = `DELETE FROM visibility v USING unnest($1::uuid[], $2::uuid[]) AS u(namespace_id, run_id)
-WHERE v.namespace_id = u.namespace_id AND v.run_id = u.run_id`
+WHERE v.run_id = u.run_id AND (v.namespace_id = u.namespace_id) IS TRUE`
 
 	sqlInsertTasks = `INSERT INTO tasks (namespace_id, task_queue, type, partition, level, pass, task_id, task)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::int2[], $4::int4[], $5::int2[], $6::int8[], $7::int8[], $8::bytea[])`
@@ -92,10 +100,10 @@ WHERE q.namespace_id = u.namespace_id AND q.task_queue = u.task_queue AND q.type
 USING unnest($1::uuid[], $2::text[], $3::int2[], $4::int4[], $5::int2[], $6::int8[], $7::int8[], $8::int8[], $9::int8[])
   AS u(namespace_id, task_queue, type, partition, level, pass_from, id_from, pass_to, id_to)
 WHERE t.namespace_id = u.namespace_id AND t.task_queue = u.task_queue AND t.type = u.type AND t.partition = u.partition AND t.level = u.level
-  AND (t.pass, t.task_id) >= (u.pass_from, u.id_from) AND (t.pass, t.task_id) <= (u.pass_to, u.id_to)`
+  AND u.partition ` + fewRows + ` AND (t.pass, t.task_id) >= (u.pass_from, u.id_from) AND (t.pass, t.task_id) <= (u.pass_to, u.id_to)`
 
-	sqlDeleteQueueTasks = `DELETE FROM tasks t USING unnest($1::uuid[], $2::text[], $3::int2[], $4::int4[]) AS u(namespace_id, task_queue, type, partition)
-WHERE t.namespace_id = u.namespace_id AND t.task_queue = u.task_queue AND t.type = u.type AND t.partition = u.partition`
+	// One queue at a time: as a join with an array, the planner would read the whole table where one queue has most of it.
+	sqlDeleteQueueTasks = `DELETE FROM tasks WHERE namespace_id = $1::uuid AND task_queue = $2::text AND type = $3::int2 AND partition = $4::int4`
 
 	sqlDeleteQueues = `DELETE FROM task_queues q USING unnest($1::uuid[], $2::text[], $3::int2[], $4::int4[]) AS u(namespace_id, task_queue, type, partition)
 WHERE q.namespace_id = u.namespace_id AND q.task_queue = u.task_queue AND q.type = u.type AND q.partition = u.partition`
@@ -119,21 +127,19 @@ var commitStatements = map[string]string{
 	"delete_queues":      sqlDeleteQueues,
 }
 
-// sqlPurge deletes rows without events that a snapshot has made superfluous. Those before the previous snapshot are gone already: the
-// scan begins there, or each snapshot of a long run would walk all of its rows. The bucket is part of the text, so that a generic plan
-// knows its partition.
+// sqlPurge deletes the rows without events of one run that a snapshot has made superfluous. Those before the previous snapshot are gone
+// already: the scan begins there, or each snapshot of a long run would walk all of its rows. One run at a time: as a join with an array,
+// the planner may look for the run in all of a small bucket, and keep to that when it is small no more. The bucket is part of the text, so
+// that a generic plan knows its partition.
 func sqlPurge(bucket int32) string {
-	return `DELETE FROM transitions t USING unnest($1::int4[], $2::uuid[], $3::int2[], $4::text[], $5::uuid[], $6::int8[])
-  AS u(shard_id, namespace_id, kind, business_id, run_id, seq)
-LEFT JOIN executions e ON e.shard_id = u.shard_id AND e.namespace_id = u.namespace_id AND e.kind = u.kind AND e.business_id = u.business_id
-  AND e.run_id = u.run_id
-WHERE t.bucket = ` + strconv.Itoa(int(bucket)) + ` AND t.run_id = u.run_id AND t.seq >= coalesce(e.snapshot_seq, 0) AND t.seq < u.seq AND t.events IS NULL`
+	return `DELETE FROM transitions WHERE bucket = ` + strconv.Itoa(int(bucket)) + ` AND run_id = $5::uuid AND seq < $6::int8 AND events IS NULL
+AND seq >= coalesce((SELECT snapshot_seq FROM executions WHERE shard_id = $1::int4 AND namespace_id = $2::uuid AND kind = $3::int2
+  AND business_id = $4::text AND run_id = $5::uuid), 0)`
 }
 
 // sqlDeleteTransitions deletes all rows of runs.
 func sqlDeleteTransitions(bucket int32) string {
-	return `DELETE FROM transitions t USING unnest($1::uuid[]) AS u(run_id)
-WHERE t.bucket = ` + strconv.Itoa(int(bucket)) + ` AND t.run_id = u.run_id`
+	return `DELETE FROM transitions WHERE bucket = ` + strconv.Itoa(int(bucket)) + ` AND run_id = ANY($1::uuid[])`
 }
 
 const executionColumns = `shard_id, namespace_id, kind, business_id, run_id, bucket, open, status, start_request_id, wake_at, has_effects`
@@ -151,21 +157,31 @@ WHERE shard_id = $1 AND namespace_id = $2 AND kind = $3 AND business_id = $4 ORD
 	sqlListRuns = `SELECT ` + executionColumns + ` FROM executions
 WHERE shard_id = $1 AND namespace_id = $2 AND kind = $3 AND business_id = $4 ORDER BY run_id DESC LIMIT $5`
 
-	// The first row of the range is the last one with events that begins at or before From: the scan backwards stops there. The sum
-	// over the lengths (which reads no out-of-line data) cuts the answer; its first row passes always.
-	sqlReadHistory = `SELECT seq, first_event_id, events FROM (
-SELECT seq, first_event_id, events, sum(octet_length(events)) OVER (ORDER BY seq) - octet_length(events) AS before FROM (
-SELECT seq, first_event_id, events FROM transitions
-WHERE bucket = $1 AND run_id = $2 AND first_event_id <= $4 AND events IS NOT NULL AND seq >= coalesce((
-  SELECT seq FROM transitions WHERE bucket = $1 AND run_id = $2 AND first_event_id <= $3 AND events IS NOT NULL ORDER BY seq DESC LIMIT 1), 0)
-ORDER BY seq LIMIT $5) AS page) AS sized WHERE before < $6 ORDER BY seq`
+	// No index knows event ids, but they ascend with seq: bisection finds where From and To lie within some rows, so that a page of a long
+	// history costs a page. lo is a row that begins at or before the target (or 0), and every row after hi begins later.
+	historySearch = `WITH RECURSIVE search(target, lo, hi) AS (
+SELECT t, 0::int8, (SELECT seq FROM transitions WHERE bucket = $1 AND run_id = $2 ORDER BY seq DESC LIMIT 1)
+FROM unnest(ARRAY[$3::int8, $4::int8]) AS t
+UNION ALL
+SELECT target, CASE WHEN m.before THEN m.seq ELSE lo END, CASE WHEN m.before THEN hi ELSE (lo + hi) / 2 END
+FROM search CROSS JOIN LATERAL (SELECT seq, first_event_id <= target AS before FROM transitions
+  WHERE bucket = $1 AND run_id = $2 AND seq > (lo + hi) / 2 ORDER BY seq LIMIT 1) AS m
+WHERE hi - lo > 64) `
 
-	sqlReadHistoryReverse = `SELECT seq, first_event_id, events FROM (
-SELECT seq, first_event_id, events, sum(octet_length(events)) OVER (ORDER BY seq DESC) - octet_length(events) AS before FROM (
-SELECT seq, first_event_id, events FROM transitions
-WHERE bucket = $1 AND run_id = $2 AND first_event_id <= $4 AND events IS NOT NULL AND seq >= coalesce((
-  SELECT seq FROM transitions WHERE bucket = $1 AND run_id = $2 AND first_event_id <= $3 AND events IS NOT NULL ORDER BY seq DESC LIMIT 1), 0)
-ORDER BY seq DESC LIMIT $5) AS page) AS sized WHERE before < $6 ORDER BY seq DESC`
+	// The first row of the range is the last one with events that begins at or before From. The sum over the lengths (which reads no
+	// out-of-line data) cuts the answer; its first row passes always.
+	historyRows = `SELECT seq, first_event_id, events FROM transitions
+WHERE bucket = $1 AND run_id = $2 AND first_event_id <= $4 AND events IS NOT NULL AND seq <= (SELECT min(hi) FROM search WHERE target = $4)
+  AND seq >= coalesce((SELECT seq FROM transitions WHERE bucket = $1 AND run_id = $2 AND first_event_id <= $3 AND events IS NOT NULL
+    AND seq <= (SELECT min(hi) FROM search WHERE target = $3) ORDER BY seq DESC LIMIT 1), 0)`
+
+	sqlReadHistory = historySearch + `SELECT seq, first_event_id, events FROM (
+SELECT seq, first_event_id, events, octet_length(events) AS size, sum(octet_length(events)) OVER (ORDER BY seq) AS total
+FROM (` + historyRows + ` ORDER BY seq LIMIT $5) AS page) AS sized WHERE total <= $6 OR total = size ORDER BY seq`
+
+	sqlReadHistoryReverse = historySearch + `SELECT seq, first_event_id, events FROM (
+SELECT seq, first_event_id, events, octet_length(events) AS size, sum(octet_length(events)) OVER (ORDER BY seq DESC) AS total
+FROM (` + historyRows + ` ORDER BY seq DESC LIMIT $5) AS page) AS sized WHERE total <= $6 OR total = size ORDER BY seq DESC`
 
 	sqlReadTransitions = `SELECT seq, first_event_id, events, parts FROM transitions
 WHERE bucket = $1 AND run_id = $2 AND seq >= $3 ORDER BY seq LIMIT $4`

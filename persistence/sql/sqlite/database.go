@@ -2,20 +2,17 @@ package sqlite
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
 
 	"go.uber.org/zap"
-	moderncsqlite "modernc.org/sqlite"
 
-	"github.com/perdure/perdure/persistence"
 	"github.com/perdure/perdure/persistence/sql/group"
-	"github.com/perdure/perdure/persistence/sql/visibilitysql"
 )
 
 // readersMax is the number of read connections of a file: enough that a few long lists do not hold up the loading of runs.
@@ -25,21 +22,11 @@ const readersMax = 8
 type database struct {
 	path      string // empty: in memory
 	logger    *zap.Logger
-	lock      *os.File
+	lock      io.Closer
 	writer    *pool
 	readers   *pool // in memory: the writer's
 	committer *group.Committer[*write]
 	users     atomic.Int32
-}
-
-// The function is the same for every connection that this process opens.
-func init() {
-	moderncsqlite.MustRegisterDeterministicScalarFunction(visibilitysql.SQLiteHasWord, 2,
-		func(_ *moderncsqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
-			text, ok := args[0].(string)
-			words, wordsOK := args[1].(string)
-			return ok && wordsOK && visibilitysql.HasWord(text, words), nil
-		})
 }
 
 func openDatabase(ctx context.Context, path string, logger *zap.Logger) (*database, error) {
@@ -144,25 +131,4 @@ func (db *database) closeFiles() error {
 		errs = append(errs, db.lock.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// classify turns a driver's error into one of the contract's. Errors of the contract pass.
-func classify(ctx context.Context, err error) error {
-	for _, known := range []error{persistence.ErrFenced, persistence.ErrConflict, persistence.ErrNotFound, persistence.ErrTooLarge,
-		persistence.ErrOutcomeUnknown, persistence.ErrUnavailable, persistence.ErrClosed} {
-		if errors.Is(err, known) {
-			return err
-		}
-	}
-	if ctx.Err() != nil {
-		return fmt.Errorf("%w: %w", persistence.ErrUnavailable, ctx.Err())
-	}
-	switch {
-	case isCode(err, codeConstraint):
-		return fmt.Errorf("%w: %w", persistence.ErrConflict, err)
-	case isCode(err, codeTooBig):
-		return fmt.Errorf("%w: %w", persistence.ErrTooLarge, err)
-	default:
-		return fmt.Errorf("%w: %w", persistence.ErrUnavailable, err)
-	}
 }

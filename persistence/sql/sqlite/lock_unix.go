@@ -13,7 +13,7 @@ import (
 
 // lockFile takes the file for this process until it is closed or the process ends, however it ends. The lock is on a file beside it:
 // closing a second descriptor of the database itself would drop SQLite's own locks.
-func lockFile(path string) (*os.File, error) {
+func lockFile(path string) (io.Closer, error) {
 	file, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot be locked: %w", err)

@@ -12,6 +12,7 @@ import (
 	moderncsqlite "modernc.org/sqlite"
 
 	"github.com/perdure/perdure/persistence"
+	"github.com/perdure/perdure/persistence/sql/visibilitysql"
 )
 
 // Settings of connections. A file's pages are 4 KiB; caches are in KiB when negative.
@@ -19,7 +20,7 @@ var (
 	// The WAL is moved into the file after 16 MiB instead of 4: its two syncs are then rare even under load. busy_timeout matters
 	// only if another program, such as the sqlite3 shell, has the file open.
 	writerPragmas = []string{
-		"journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 4096", "journal_size_limit = 67108864",
+		"journal_mode = WAL", "synchronous = FULL", "fullfsync = ON", "checkpoint_fullfsync = ON", "wal_autocheckpoint = 4096", "journal_size_limit = 67108864",
 		"busy_timeout = 10000", "foreign_keys = OFF", "cache_size = -32768", "temp_store = MEMORY",
 	}
 	readerPragmas = []string{
@@ -28,6 +29,18 @@ var (
 	// Nothing in memory outlives the process, so nothing is synced; the journal is needed for rollbacks.
 	memoryPragmas = []string{"journal_mode = MEMORY", "synchronous = OFF", "foreign_keys = OFF", "temp_store = MEMORY"}
 )
+
+// sqliteDriver is a driver of this package's own, with the function that filters on words need.
+var sqliteDriver = func() *moderncsqlite.Driver {
+	d := &moderncsqlite.Driver{}
+	d.MustRegisterDeterministicScalarFunction(visibilitysql.SQLiteHasWord, 2,
+		func(_ *moderncsqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
+			text, ok := args[0].(string)
+			words, wordsOK := args[1].(string)
+			return ok && wordsOK && visibilitysql.HasWord(text, words), nil
+		})
+	return d
+}()
 
 // fileDSN is a file's URI. Only what has a meaning in a URI is escaped.
 func fileDSN(path string) string {
@@ -40,10 +53,10 @@ type connector struct {
 	pragmas []string
 }
 
-func (c connector) Driver() driver.Driver { return &moderncsqlite.Driver{} }
+func (c connector) Driver() driver.Driver { return sqliteDriver }
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
-	opened, err := c.Driver().Open(c.dsn)
+	opened, err := sqliteDriver.Open(c.dsn)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +110,7 @@ func (p *pool) use(ctx context.Context, f func(context.Context, *conn) error) er
 		c = &conn{sql: opened, statements: map[string]*sql.Stmt{}}
 	}
 	err := f(ctx, c)
-	if ctx.Err() != nil { // an interrupted connection is not used again
+	if ctx.Err() != nil || c.broken { // an interrupted connection is not used again
 		c.close()
 		c = nil
 	}
@@ -122,6 +135,8 @@ func (p *pool) close() error {
 type conn struct {
 	sql        *sql.Conn
 	statements map[string]*sql.Stmt
+	// broken says that it is in a state that nobody knows: the pool opens another one in its place.
+	broken bool
 }
 
 // close frees the connection; what is wrong with it then is no longer of interest.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"go.uber.org/zap"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/perdure/perdure/persistence"
 	"github.com/perdure/perdure/persistence/sql/group"
@@ -54,9 +54,9 @@ func (tx *txn) execOne(ctx context.Context, text string, args ...any) error {
 
 // commit writes a group in one transaction. If a member fails, all is rolled back and the committer tries again without it.
 func (db *database) commit(ctx context.Context, members []*write) error {
-	err := db.writer.use(ctx, func(ctx context.Context, c *conn) error {
+	return db.writer.use(ctx, func(ctx context.Context, c *conn) error {
 		if _, err := c.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
-			return classify(ctx, err)
+			return unavailable(err)
 		}
 		tx := &txn{conn: c, shards: map[persistence.ShardID]owner{}}
 		for i, m := range members {
@@ -70,7 +70,11 @@ func (db *database) commit(ctx context.Context, members []*write) error {
 		}
 		return nil
 	})
-	return err
+}
+
+// unavailable is for faults that are nobody's: no member is tried again because of them.
+func unavailable(err error) error {
+	return fmt.Errorf("%w: %w", persistence.ErrUnavailable, err)
 }
 
 // blame tells the committer whether a member is at fault or the database.
@@ -84,11 +88,9 @@ func blame(ctx context.Context, member int, err error) error {
 
 // rollback ends a transaction, unless SQLite has already done so because of the error.
 func rollback(ctx context.Context, c *conn) error {
-	if _, err := c.exec(ctx, "ROLLBACK"); err != nil && !isCode(err, codeError) {
+	if _, err := c.exec(ctx, "ROLLBACK"); err != nil && primaryCode(err) != sqlite3.SQLITE_ERROR { // "no transaction is active"
+		c.broken = true
 		return fmt.Errorf("roll back: %w", err)
 	}
 	return nil
 }
-
-// warn logs what the store had to work around.
-func (s *Store) warn(message string, fields ...zap.Field) { s.db.logger.Warn(message, fields...) }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
+
 	"github.com/perdure/perdure/persistence"
 )
 
@@ -105,6 +107,9 @@ func (b *builder) compare(c persistence.Compare, negate bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if id, ok := c.Value.(string); ok && o.uuid != "" && op == persistence.Equal && isUUID(id) {
+		return o.uuid + " = " + b.arg(id) + "::uuid", nil
+	}
 	value, err := b.value(o, c.Value)
 	if err != nil {
 		return "", err
@@ -112,6 +117,12 @@ func (b *builder) compare(c persistence.Compare, negate bool) (string, error) {
 	sql := b.ordered(o, op) + operators[op] + value
 	late := op == persistence.Greater || op == persistence.GreaterOrEqual || op == persistence.NotEqual
 	return b.orOpen(o, sql, late), nil
+}
+
+// isUUID tells ids in the one form in which PostgreSQL writes them.
+func isUUID(v string) bool {
+	id, err := uuid.Parse(v)
+	return err == nil && id.String() == v
 }
 
 // ordered is the operand with the collation that makes text order byte order, for operators that depend on it.

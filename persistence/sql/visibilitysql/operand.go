@@ -26,34 +26,39 @@ type operand struct {
 	field persistence.Field
 	sql   string
 	class class
+	// uuid is the bare column where it is a uuid, which an index knows; sql is its text.
+	uuid string
 }
 
 type column struct {
 	sqlite, postgres string
 	class            class
+	uuid             string
 }
 
-func same(sql string, class class) column { return column{sql, sql, class} }
+func same(sql string, class class) column { return column{sqlite: sql, postgres: sql, class: class} }
 
-// id is a column that may be a uuid in PostgreSQL: what a user compares it with need not be one.
-func id(name string) column { return column{name, name + "::text", classText} }
+// id is a column that is a uuid in PostgreSQL: what a user compares it with need not be one.
+func id(name string) column {
+	return column{sqlite: "NULLIF(" + name + ", '')", postgres: name + "::text", class: classText, uuid: name}
+}
 
 // systemColumns are the fields that are not custom.
 var systemColumns = map[string]column{
 	"WorkflowId":           same("workflow_id", classText),
-	"RunId":                id("run_id"),
+	"RunId":                {sqlite: "run_id", postgres: "run_id::text", class: classText, uuid: "run_id"},
 	"WorkflowType":         same("workflow_type", classText),
 	"TaskQueue":            same("task_queue", classText),
 	"ExecutionStatus":      same("status", classInt),
 	"StartTime":            same("start_time", classNanos),
 	"ExecutionTime":        same("execution_time", classNanos),
 	"CloseTime":            same("close_time", classNanos),
-	"ExecutionDuration":    {"(close_time - execution_time)", "(close_time::numeric - execution_time)", classInt}, // must not overflow
+	"ExecutionDuration":    {sqlite: "(close_time - execution_time)", postgres: "(close_time::numeric - execution_time)", class: classInt}, // must not overflow
 	"HistoryLength":        same("history_length", classInt),
 	"HistorySizeBytes":     same("history_size_bytes", classInt),
 	"StateTransitionCount": same("state_transition_count", classInt),
 	"ParentWorkflowId":     same("NULLIF(parent_workflow_id, '')", classText),
-	"ParentRunId":          {"NULLIF(parent_run_id, '')", "NULLIF(parent_run_id::text, '')", classText},
+	"ParentRunId":          id("parent_run_id"),
 	"RootWorkflowId":       same("root_workflow_id", classText),
 	"RootRunId":            id("root_run_id"),
 }
@@ -70,7 +75,7 @@ func (b *builder) operand(f persistence.Field) (operand, error) {
 		return operand{}, badFilter("unknown system field %q", f.Name)
 	}
 	if b.dialect == Postgres {
-		return operand{field: f, sql: c.postgres, class: c.class}, nil
+		return operand{field: f, sql: c.postgres, class: c.class, uuid: c.uuid}, nil
 	}
 	return operand{field: f, sql: c.sqlite, class: c.class}, nil
 }
@@ -112,9 +117,9 @@ func (b *builder) attribute(f persistence.Field) (operand, error) {
 	return operand{field: f, sql: sql, class: class}, nil
 }
 
-// sqlitePath names a member of the top-level object, whatever characters its name has.
+// sqlitePath names a member of the top-level object, whatever characters its name has. A zero byte would end the path.
 func sqlitePath(name string) string {
-	return `$."` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(name) + `"`
+	return `$."` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\x00", "\uFFFD").Replace(name) + `"`
 }
 
 // value adds an argument for a value that is compared with the operand.

@@ -4,7 +4,8 @@
 // What it expects of the table "visibility" (the same names in both databases):
 //
 //   - namespace_id, run_id, workflow_id, workflow_type, task_queue, parent_workflow_id, parent_run_id, root_workflow_id,
-//     root_run_id: text (ids may be uuid in PostgreSQL). A run without a parent has NULL or the empty text there.
+//     root_run_id: text; namespace_id and the three run ids are uuid in PostgreSQL. A run without a parent has NULL there, or in
+//     SQLite the empty text.
 //   - start_time, execution_time, close_time: bigint, nanoseconds since 1970 (see [Nanos]); close_time is NULL while the run is open.
 //   - status, history_length, history_size_bytes, state_transition_count: integers.
 //   - search_attributes: jsonb in PostgreSQL, JSON text in SQLite; NULL or an object, never malformed. memo: bytes, may be NULL.

@@ -72,6 +72,7 @@ var goldenFilters = []struct {
 	{"list is null", p.IsNull{Field: list}},
 	{"workflow id starts with", p.StartsWith{Field: workflowID, Prefix: "order-"}},
 	{"run id equal", eq(runID, "not a uuid")},
+	{"run id equal to a uuid", eq(runID, "0190163d-8694-739b-aea5-966c26f8ad91")},
 	{"parent is null", p.IsNull{Field: parent}},
 	{"status in", p.In{Field: status, Values: []any{int64(1), int64(3)}}},
 	{"start time less or equal", compare(startTime, p.LessOrEqual, instant)},

@@ -1,0 +1,49 @@
+# `make help` lists what there is.
+
+GO ?= go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# A package's tests may start real servers and wait for real timeouts.
+TEST_TIMEOUT = 15m
+
+.PHONY: help build run test race check vet generated tidy proto bench clean postgres
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+build: ## build the binaries into bin/
+	$(GO) build -o bin/ ./cmd/...
+
+run: ## run the development server with the example's worker: API on :7233, Web UI on :8233
+	$(GO) run ./cmd/perdure server start-dev
+
+postgres: # installs a PostgreSQL server if the machine has none; the tests start private clusters of it
+	@scripts/postgres-install
+
+test: postgres ## run all tests; needs nothing but Go: PostgreSQL is installed if it is missing
+	$(GO) test -timeout $(TEST_TIMEOUT) ./...
+
+race: postgres ## run all tests with the race detector
+	$(GO) test -race -timeout 30m ./...
+
+vet: ## go vet and staticcheck
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+generated: ## check that generated code is in step with its sources
+	$(GO) run ./proto/gen
+	@git diff --exit-code --stat -- api || (echo 'api/ is out of step: commit what `make proto` writes'; exit 1)
+
+tidy: ## check that go.mod is tidy and files are formatted
+	$(GO) mod tidy -diff
+	@test -z "$$(gofmt -l $$(git ls-files '*.go' | grep -v '^api/'))" || (gofmt -l $$(git ls-files '*.go' | grep -v '^api/'); echo 'run gofmt -w on these'; exit 1)
+
+check: tidy vet generated test race ## everything that must be green before a commit lands
+
+proto: ## regenerate api/ from proto/
+	$(GO) run ./proto/gen
+
+bench: ## run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchtime 2s ./persistence/... ./machine/... ./service/...
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,62 @@
+package postgres
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/perdure/perdure/persistence/sql/group"
+)
+
+// Options say how to use a database. Zero values mean the defaults; only URL is needed.
+type Options struct {
+	// URL is a connection string as of libpq: "postgres://user:password@host/database?sslmode=…". The database may be behind a pool in
+	// transaction mode, if that pool supports prepared statements of the protocol (PgBouncer 1.21 and later).
+	URL string
+	// PoolSize is the number of connections for reads and for taking shards (default 8).
+	PoolSize int
+	// ListPoolSize is the number of connections for list and count (default 2): a slow filter must not stand in the way of a load.
+	ListPoolSize int
+	// Committers is the number of connections that commit groups (default 2). Each keeps the order of its shards.
+	Committers int
+	// Group bounds the groups. Its Observe hook sees every commit.
+	Group group.Options
+	// Migrate brings the schema up to date at open. Without it, a database that is not up to date is an error.
+	Migrate bool
+	// CommitTimeout is how long a commit may take until its outcome counts as unknown (default 10 s).
+	CommitTimeout time.Duration
+	// LockTimeout is how long taking a shard waits for the commits of its previous owner (default 2 s). Commits wait for their own key
+	// as long as for the whole commit.
+	LockTimeout time.Duration
+	// ListTimeout bounds the statements of list and count in the server (default 10 s).
+	ListTimeout time.Duration
+	// OnServerChange is called when the database has become another server (failover) or has gone back in time (restore). By then the
+	// store has a new key: all that it owned is fenced, and its caches are of no worth. It must return soon and not call the store.
+	OnServerChange func(reason string)
+	// Logger (default: none).
+	Logger *zap.Logger
+}
+
+// closeTimeout bounds the polite end of one connection.
+const closeTimeout = time.Second
+
+// connectTimeout bounds one attempt to connect, if the URL has no connect_timeout of its own.
+const connectTimeout = 5 * time.Second
+
+func (o *Options) setDefaults() {
+	setDefault(&o.PoolSize, 8)
+	setDefault(&o.ListPoolSize, 2)
+	setDefault(&o.Committers, 2)
+	setDefault(&o.CommitTimeout, 10*time.Second)
+	setDefault(&o.LockTimeout, 2*time.Second)
+	setDefault(&o.ListTimeout, 10*time.Second)
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+}
+
+func setDefault[T int | time.Duration](v *T, def T) {
+	if *v <= 0 {
+		*v = def
+	}
+}

@@ -1,0 +1,131 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/fx"
+	"go.uber.org/zap"
+
+	"github.com/perdure/perdure/persistence/sql/postgres"
+	"github.com/perdure/perdure/service/frontend"
+)
+
+// Run runs services on PostgreSQL until ctx ends.
+func Run(ctx context.Context, o Options, services Services) error {
+	log, err := NewLogger(o.LogLevel, o.LogFormat)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Sync() }()
+	p := process{options: o, services: services, log: log}
+	if err := p.listen(); err != nil {
+		return err
+	}
+	store, err := postgres.Open(ctx, postgres.Options{URL: o.Postgres, Migrate: true, Logger: log.Named("postgres")})
+	if err != nil {
+		return err
+	}
+	p.store = store
+	p.health = NewHealth(func(ctx context.Context) error { return store.Ping(ctx, true) })
+	return p.run(ctx, func() {
+		log.Info("serving", zap.String("version", Version), zap.String("grpc", o.GRPCAddress), zap.String("http", o.HTTPAddress))
+	})
+}
+
+// listen opens the process's ports early, so that a taken one is told before anything is started.
+func (p *process) listen() error {
+	l, err := Listen("--grpc-address", p.options.GRPCAddress)
+	if err != nil {
+		return err
+	}
+	if p.services.Frontend {
+		p.public = []net.Listener{l}
+	} else {
+		p.internal = l
+	}
+	if p.options.HTTPAddress == "" {
+		return nil
+	}
+	p.http, err = Listen("--http-address", p.options.HTTPAddress)
+	return err
+}
+
+// run starts the process, calls started, and stops it in order when ctx ends or a part of it fails.
+func (p process) run(ctx context.Context, started func()) error {
+	defer p.closeStore()
+	app, err := p.app()
+	if err != nil {
+		return fmt.Errorf("compose the server: %w", err)
+	}
+	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := app.Start(startCtx); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	p.health.Started()
+	started()
+	var failed error
+	select {
+	case <-ctx.Done():
+	case s := <-app.Wait():
+		if s.ExitCode != 0 {
+			failed = errors.New("a part of the server has failed; see the log")
+		}
+	}
+	p.health.Stopping()
+	stopCtx, cancelStop := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancelStop()
+	if err := app.Stop(stopCtx); err != nil {
+		return errors.Join(failed, fmt.Errorf("stop: %w", err))
+	}
+	return failed
+}
+
+func (p process) closeStore() {
+	if err := p.store.Close(); err != nil {
+		p.log.Error("close the database", zap.Error(err))
+	}
+}
+
+// serveHTTP serves health, metrics and profiles, and on a frontend the HTTP/JSON API.
+func (p process) serveHTTP(in struct {
+	fx.In
+	Lifecycle fx.Lifecycle
+	Shutdown  fx.Shutdowner
+	Metrics   *prometheus.Registry
+	API       *frontend.LocalConn `optional:"true"`
+	Chain     *frontend.Chain     `optional:"true"`
+}) error {
+	if p.http == nil {
+		return nil
+	}
+	var api http.Handler
+	if in.API != nil {
+		var err error
+		if api, err = frontend.NewHTTPGateway(in.API); err != nil {
+			return fmt.Errorf("make the HTTP API: %w", err)
+		}
+	}
+	server := NewHTTPServer(p.health, in.Metrics, api, p.log)
+	in.Lifecycle.Append(fx.StartStopHook(
+		func() {
+			go func() {
+				if err := server.Serve(p.http); !errors.Is(err, http.ErrServerClosed) {
+					p.fail(in.Shutdown, "serve HTTP", err)
+				}
+			}()
+		},
+		func(ctx context.Context) error {
+			if in.Chain != nil {
+				in.Chain.Drain()
+			}
+			return server.Shutdown(ctx)
+		},
+	))
+	return nil
+}

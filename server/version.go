@@ -1,0 +1,4 @@
+package server
+
+// Version is this build's version; releases set it with -ldflags.
+var Version = "0.1.0-dev"

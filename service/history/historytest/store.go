@@ -1,0 +1,365 @@
+// Package historytest has what tests of the history service need of the world outside: a store in memory whose commits can
+// fail in every way that a database's can, and a matching service that does what a test says.
+package historytest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/perdure/perdure/persistence"
+)
+
+// Store keeps executions and namespaces in memory. It checks what the history service promises the store: rows without gaps,
+// one open run per key, commits under the present epoch only.
+type Store struct {
+	mu     sync.Mutex
+	epochs map[persistence.ShardID]persistence.Epoch
+	runs   map[string]*row // by run id
+	spaces map[string]*persistence.NamespaceRecord
+
+	commits int
+	reads   int
+	// fault decides the fate of a commit; nil: all succeed. It is called without the store's lock.
+	fault func(*persistence.Mutation) Fault
+}
+
+// Fault is how a commit ends.
+type Fault struct {
+	// Err is what the caller is told.
+	Err error
+	// Applied: the mutation is stored all the same.
+	Applied bool
+	// Hold, if set, is waited for before the commit goes on.
+	Hold <-chan struct{}
+}
+
+type row struct {
+	persistence.Run
+	log        []persistence.Transition
+	visibility *persistence.VisibilityRow
+}
+
+// NewStore makes an empty store.
+func NewStore() *Store {
+	return &Store{
+		epochs: map[persistence.ShardID]persistence.Epoch{},
+		runs:   map[string]*row{},
+		spaces: map[string]*persistence.NamespaceRecord{},
+	}
+}
+
+// SetFault sets what decides the fate of commits from now on; nil: they succeed.
+func (s *Store) SetFault(fault func(*persistence.Mutation) Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = fault
+}
+
+// Commits is how many commits have been applied, Reads how many calls read executions or events.
+func (s *Store) Commits() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.commits
+}
+
+// Reads is how many calls have read executions or events.
+func (s *Store) Reads() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reads
+}
+
+// Visibility returns a run's visibility row; nil: none.
+func (s *Store) Visibility(runID string) *persistence.VisibilityRow {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.runs[runID]; r != nil {
+		return r.visibility
+	}
+	return nil
+}
+
+// Row returns a run's executions row; nil: none.
+func (s *Store) Row(runID string) *persistence.Run {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.runs[runID]
+	if r == nil {
+		return nil
+	}
+	copied := r.Run
+	return &copied
+}
+
+// Log returns all rows of a run.
+func (s *Store) Log(runID string) []persistence.Transition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.runs[runID]; r != nil {
+		return slices.Clone(r.log)
+	}
+	return nil
+}
+
+// Now implements persistence.Store.
+func (s *Store) Now(context.Context) (time.Time, error) { return time.Now(), nil }
+
+// TakeShards implements persistence.Shards.
+func (s *Store) TakeShards(_ context.Context, _ string, shards []persistence.ShardID) (map[persistence.ShardID]persistence.Epoch, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := make(map[persistence.ShardID]persistence.Epoch, len(shards))
+	for _, shard := range shards {
+		s.epochs[shard]++
+		taken[shard] = s.epochs[shard]
+	}
+	return taken, nil
+}
+
+// Commit implements persistence.Executions.
+func (s *Store) Commit(_ context.Context, m *persistence.Mutation) error {
+	s.mu.Lock()
+	decide := s.fault
+	s.mu.Unlock()
+	var fault Fault
+	if decide != nil {
+		fault = decide(m)
+	}
+	if fault.Hold != nil {
+		<-fault.Hold
+	}
+	if fault.Err != nil && !fault.Applied {
+		return fault.Err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.epochs[m.Key.Shard()] != m.Epoch {
+		return persistence.ErrFenced
+	}
+	if err := s.check(m); err != nil {
+		return err
+	}
+	for _, w := range m.Runs {
+		s.apply(m.Key, w)
+	}
+	s.commits++
+	return fault.Err
+}
+
+func (s *Store) check(m *persistence.Mutation) error {
+	open := ""
+	for id, r := range s.runs {
+		if r.Key == m.Key && r.Open {
+			open = id
+		}
+	}
+	for _, w := range m.Runs {
+		r := s.runs[w.RunID]
+		switch {
+		case w.Insert && (r != nil || (w.Open && open != "")):
+			return fmt.Errorf("%w: insert %s while %s is open", persistence.ErrConflict, w.RunID, open)
+		case !w.Insert && r == nil:
+			return fmt.Errorf("%w: no run %s", persistence.ErrConflict, w.RunID)
+		}
+		if w.Insert && w.Open {
+			open = w.RunID
+		}
+		if w.SetStatus && !w.Open && open == w.RunID {
+			open = ""
+		}
+		last := int64(0)
+		if r != nil {
+			last = r.lastSeq()
+		}
+		if w.Transition != nil && w.Transition.Seq != last+1 {
+			return fmt.Errorf("row %d of run %s follows row %d", w.Transition.Seq, w.RunID, last)
+		}
+	}
+	return nil
+}
+
+func (r *row) lastSeq() int64 {
+	last := int64(0)
+	if r.Snapshot != nil {
+		last = r.Snapshot.Seq
+	}
+	if n := len(r.log); n > 0 {
+		last = max(last, r.log[n-1].Seq)
+	}
+	return last
+}
+
+func (s *Store) apply(key persistence.ExecutionKey, w persistence.RunWrite) {
+	r := s.runs[w.RunID]
+	if w.Insert {
+		r = &row{Run: persistence.Run{Key: key, RunID: w.RunID, Bucket: w.Bucket, StartRequestID: w.StartRequestID}}
+		s.runs[w.RunID] = r
+	}
+	if w.Insert || w.SetStatus {
+		r.Open, r.Status = w.Open, w.Status
+	}
+	if w.Insert || w.SetWakeAt {
+		r.WakeAt = w.WakeAt
+	}
+	if w.Insert || w.SetHasEffects {
+		r.HasEffects = w.HasEffects
+	}
+	if w.Snapshot != nil {
+		r.Snapshot = w.Snapshot
+		r.log = slices.DeleteFunc(r.log, func(t persistence.Transition) bool { return len(t.Events) == 0 })
+	}
+	if w.Transition != nil {
+		r.log = append(r.log, *w.Transition)
+	}
+	if w.Visibility != nil {
+		r.visibility = w.Visibility
+	}
+}
+
+// LoadRun implements persistence.Executions.
+func (s *Store) LoadRun(_ context.Context, key persistence.ExecutionKey, runID string) (*persistence.Run, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	r := s.runs[runID]
+	if runID == "" {
+		if rows := s.ofKey(key); len(rows) > 0 {
+			r = rows[0]
+		}
+	}
+	if r == nil || r.Key != key {
+		return nil, persistence.ErrNotFound
+	}
+	loaded := r.Run
+	for _, t := range r.log {
+		if r.Snapshot == nil || t.Seq > r.Snapshot.Seq {
+			t.Events = nil
+			loaded.Transitions = append(loaded.Transitions, t)
+		}
+	}
+	return &loaded, nil
+}
+
+// ofKey returns the rows of a key, newest first.
+func (s *Store) ofKey(key persistence.ExecutionKey) (rows []*row) {
+	for _, r := range s.runs {
+		if r.Key == key {
+			rows = append(rows, r)
+		}
+	}
+	slices.SortFunc(rows, func(a, b *row) int { return cmp.Compare(b.RunID, a.RunID) })
+	return rows
+}
+
+// ListRuns implements persistence.Executions.
+func (s *Store) ListRuns(_ context.Context, key persistence.ExecutionKey, limit int) (runs []*persistence.Run, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	for _, r := range s.ofKey(key) {
+		if len(runs) < limit {
+			listed := r.Run
+			listed.Snapshot = nil
+			runs = append(runs, &listed)
+		}
+	}
+	return runs, nil
+}
+
+// ReadHistory implements persistence.Executions.
+func (s *Store) ReadHistory(_ context.Context, h persistence.HistoryRange) ([]persistence.Transition, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	r := s.runs[h.RunID]
+	if r == nil {
+		return nil, nil
+	}
+	var rows []persistence.Transition
+	size := 0
+	for i, t := range r.log {
+		next := int64(1 << 62)
+		for _, later := range r.log[i+1:] {
+			if len(later.Events) > 0 {
+				next = later.FirstEventID
+				break
+			}
+		}
+		if len(t.Events) == 0 || next <= h.From || t.FirstEventID > h.To {
+			continue
+		}
+		if len(rows) > 0 && (len(rows) == h.RowsMax || size+len(t.Events) > h.BytesMax) {
+			break
+		}
+		size += len(t.Events)
+		t.Parts = nil
+		rows = append(rows, t)
+	}
+	if h.Reverse {
+		return nil, errors.New("historytest: reading in reverse is not supported")
+	}
+	return rows, nil
+}
+
+// ReadTransitions implements persistence.Executions.
+func (s *Store) ReadTransitions(_ context.Context, _ int32, runID string, fromSeq int64, limit int) (rows []persistence.Transition, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	if r := s.runs[runID]; r != nil {
+		for _, t := range r.log {
+			if t.Seq >= fromSeq && len(rows) < limit {
+				rows = append(rows, t)
+			}
+		}
+	}
+	return rows, nil
+}
+
+// ScanWakeups implements persistence.Executions.
+func (s *Store) ScanWakeups(_ context.Context, shards []persistence.ShardID, before time.Time, after persistence.ScanCursor, limit int) ([]persistence.RunRef, persistence.ScanCursor, error) {
+	return s.scan(shards, after, limit, func(r *row) bool { return !r.WakeAt.IsZero() && r.WakeAt.Before(before) })
+}
+
+// ScanEffects implements persistence.Executions.
+func (s *Store) ScanEffects(_ context.Context, shards []persistence.ShardID, after persistence.ScanCursor, limit int) ([]persistence.RunRef, persistence.ScanCursor, error) {
+	return s.scan(shards, after, limit, func(r *row) bool { return r.HasEffects })
+}
+
+// scan pages in order of run id.
+func (s *Store) scan(shards []persistence.ShardID, after persistence.ScanCursor, limit int, match func(*row) bool) ([]persistence.RunRef, persistence.ScanCursor, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var refs []persistence.RunRef
+	in := map[persistence.ShardID]bool{}
+	for _, shard := range shards {
+		in[shard] = true
+	}
+	for id, r := range s.runs {
+		if id > after.RunID && in[r.Key.Shard()] && match(r) {
+			refs = append(refs, persistence.RunRef{Key: r.Key, RunID: id, WakeAt: r.WakeAt})
+		}
+	}
+	slices.SortFunc(refs, func(a, b persistence.RunRef) int { return cmp.Compare(a.RunID, b.RunID) })
+	if len(refs) <= limit {
+		return refs, persistence.ScanCursor{Done: true}, nil
+	}
+	refs = refs[:limit]
+	return refs, persistence.ScanCursor{RunID: refs[limit-1].RunID}, nil
+}
+
+// DeleteRun implements persistence.Executions.
+func (s *Store) DeleteRun(_ context.Context, key persistence.ExecutionKey, epoch persistence.Epoch, _ int32, runID string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.epochs[key.Shard()] != epoch {
+		return persistence.ErrFenced
+	}
+	delete(s.runs, runID)
+	return nil
+}
