@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"strings"
 	"time"
-	"unicode"
 
 	activitypb "go.temporal.io/api/activity/v1"
 	"go.temporal.io/api/serviceerror"
@@ -287,7 +286,7 @@ func activityOptions(a *statepb.Activity) *activitypb.ActivityOptions {
 
 // setPath copies the field that a path of a field mask names, and nothing if there is no such field.
 func setPath(to, from protoreflect.Message, path []string) {
-	field := to.Descriptor().Fields().ByName(protoreflect.Name(snake(path[0])))
+	field := to.Descriptor().Fields().ByName(protoreflect.Name(snakeCase(path[0])))
 	switch {
 	case field == nil:
 	case len(path) > 1 && field.Kind() == protoreflect.MessageKind && !field.IsList() && !field.IsMap():
@@ -298,16 +297,4 @@ func setPath(to, from protoreflect.Message, path []string) {
 	default:
 		to.Clear(field)
 	}
-}
-
-// snake turns the JSON form of a field's name into that of the proto.
-func snake(name string) string {
-	var b strings.Builder
-	for _, r := range name {
-		if unicode.IsUpper(r) {
-			b.WriteByte('_')
-		}
-		b.WriteRune(unicode.ToLower(r))
-	}
-	return b.String()
 }

@@ -19,11 +19,11 @@ const (
 
 // storePending keeps the transition's events for the end of the running task.
 func (t *Tx) storePending() {
-	for _, e := range t.pending {
+	for _, b := range t.pending {
 		t.core.LastBufferedId++
 		t.core.BufferedCount++
-		t.core.BufferedBytes += int64(proto.Size(e))
-		t.buffered.put(t.core.LastBufferedId, &statepb.Buffered{Event: e})
+		t.core.BufferedBytes += int64(proto.Size(b.Event))
+		t.buffered.put(t.core.LastBufferedId, b)
 	}
 	t.pending = nil
 }
@@ -36,20 +36,20 @@ func (t *Tx) bufferOverflow() bool {
 func (t *Tx) hasBuffered() bool { return len(t.pending) > 0 || t.buffered.len() > 0 }
 
 // takeBuffered removes and returns all waiting events in order of arrival.
-func (t *Tx) takeBuffered() []*historypb.HistoryEvent {
-	byNumber := map[int64]*historypb.HistoryEvent{}
+func (t *Tx) takeBuffered() []*statepb.Buffered {
+	byNumber := map[int64]*statepb.Buffered{}
 	for n, b := range t.buffered.all() {
-		byNumber[n] = b.Event
+		byNumber[n] = b
 	}
-	var events []*historypb.HistoryEvent
+	var waiting []*statepb.Buffered
 	for _, n := range sortedKeys(byNumber) {
-		events = append(events, byNumber[n])
+		waiting = append(waiting, byNumber[n])
 		t.buffered.delete(n)
 	}
-	events = append(events, t.pending...)
+	waiting = append(waiting, t.pending...)
 	t.pending = nil
 	t.core.BufferedCount, t.core.BufferedBytes = 0, 0
-	return events
+	return waiting
 }
 
 // dropBuffered forgets what waited for a task that will not come: the run has closed.
@@ -58,26 +58,27 @@ func (t *Tx) dropBuffered() { t.takeBuffered() }
 // flush appends the waiting events and tells whether there were any. Closing events of activities and children go behind the
 // rest, so that a STARTED always precedes its close; then the ids of the STARTED events are known and are wired into them.
 func (t *Tx) flush() (appended bool) {
-	events := t.takeBuffered()
-	var closing []*historypb.HistoryEvent
-	for _, e := range events {
-		if closesPending(e.EventType) {
-			closing = append(closing, e)
+	waiting := t.takeBuffered()
+	var closing []*statepb.Buffered
+	for _, b := range waiting {
+		if closesPending(b.Event.EventType) {
+			closing = append(closing, b)
 			continue
 		}
-		t.flushOne(e)
+		t.flushOne(b)
 	}
-	for _, e := range closing {
-		t.flushOne(e)
+	for _, b := range closing {
+		t.flushOne(b)
 	}
-	return len(events) > 0
+	return len(waiting) > 0
 }
 
-func (t *Tx) flushOne(e *historypb.HistoryEvent) {
-	e = proto.CloneOf(e)
+func (t *Tx) flushOne(b *statepb.Buffered) {
+	e := proto.CloneOf(b.Event)
 	t.wireStarted(e)
 	t.add(e)
 	t.noteFlushed(e)
+	t.noteRequest(b.RequestId, e)
 	t.wake = t.wake || wakes(e.EventType)
 }
 
@@ -126,14 +127,6 @@ func (t *Tx) wireChild(initiated int64, started *int64) {
 // noteFlushed records the id that a part was waiting for.
 func (t *Tx) noteFlushed(e *historypb.HistoryEvent) {
 	switch {
-	case e.GetWorkflowExecutionSignaledEventAttributes() != nil:
-		t.noteRequest(e.GetWorkflowExecutionSignaledEventAttributes().GetRequestId(), e)
-	case e.GetWorkflowExecutionOptionsUpdatedEventAttributes() != nil:
-		t.noteRequest(e.GetWorkflowExecutionOptionsUpdatedEventAttributes().GetAttachedRequestId(), e)
-	case e.GetWorkflowExecutionPausedEventAttributes() != nil:
-		t.noteRequest(e.GetWorkflowExecutionPausedEventAttributes().GetRequestId(), e)
-	case e.GetWorkflowExecutionUnpausedEventAttributes() != nil:
-		t.noteRequest(e.GetWorkflowExecutionUnpausedEventAttributes().GetRequestId(), e)
 	case e.GetChildWorkflowExecutionStartedEventAttributes() != nil:
 		if id := e.GetChildWorkflowExecutionStartedEventAttributes().InitiatedEventId; t.children.has(id) {
 			t.children.edit(id).StartedEventId = e.EventId

@@ -144,7 +144,7 @@ func (t *Tx) follow(o Opening, backoff time.Duration) (newRunID string, err erro
 	o.OriginalStartTime = p.OriginalStartTime.AsTime()
 	next := Open(o, t.now, t.env)
 	next.core.ResetPoints = t.core.ResetPoints
-	t.carryRequests(next)
+	next.inheritRequests(t.knownRequests(), t.start)
 	t.successor = next
 	return newRunID, nil
 }

@@ -1,7 +1,7 @@
 package workflow
 
 import (
-	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,19 +19,22 @@ const (
 	// happen with each request. An id is some 80 bytes: more would make snapshots of busy runs big.
 	requestsMax  = 2000
 	requestsKept = 1500
-	// requestAgeMax is how long a request id is remembered. No client and no effect tries for so long without being answered once.
-	requestAgeMax = 7 * 24 * time.Hour
+	// requestsCarried bounds those that go on into the next run, the newest ones, and requestAgeMax their age: workflows that
+	// continue as new every second write them each time.
+	requestsCarried = 250
+	requestAgeMax   = 7 * 24 * time.Hour
 )
 
 // pruneRequests forgets the oldest request ids when there are too many. The request that started the run, and those whose
 // events are still buffered, stay.
 func (t *Tx) pruneRequests() {
-	excess := t.requests.len() - requestsKept
 	if t.requests.len() <= requestsMax {
 		return
 	}
-	for _, id := range t.oldestRequests() {
-		if r, _ := t.requests.get(id); id == t.start.RequestId || (r.EventId == 0 && r.RunId == "") {
+	excess := t.requests.len() - requestsKept
+	known := t.knownRequests()
+	for _, id := range oldest(known) {
+		if id == t.start.RequestId || (known[id].EventId == 0 && known[id].RunId == "") {
 			continue
 		}
 		if excess--; excess < 0 {
@@ -41,31 +44,32 @@ func (t *Tx) pruneRequests() {
 	}
 }
 
-// oldestRequests are the remembered ids from the oldest to the newest.
-func (t *Tx) oldestRequests() []string {
-	times := map[string]time.Time{}
-	for id, r := range t.requests.all() {
-		times[id] = r.Time.AsTime()
-	}
-	ids := sortedKeys(times)
-	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Or(times[a].Compare(times[b]), cmp.Compare(a, b)) })
+func (t *Tx) knownRequests() map[string]*statepb.Request { return maps.Collect(t.requests.all()) }
+
+// oldest are the ids of requests from the oldest to the newest.
+func oldest(requests map[string]*statepb.Request) []string {
+	ids := sortedKeys(requests)
+	slices.SortStableFunc(ids, func(a, b string) int { return requests[a].Time.AsTime().Compare(requests[b].Time.AsTime()) })
 	return ids
 }
 
-// carryRequests lets the next run know the recent request ids of this one. There they carry the id of the run that applied them.
-func (t *Tx) carryRequests(next *Tx) {
-	for id, r := range t.requests.all() {
-		if t.now.Sub(r.Time.AsTime()) > requestAgeMax || next.requests.has(id) {
+// inheritRequests lets this run know the recent request ids of an earlier one. They carry the id of the run that applied them.
+// The ids under which the server itself started runs of the chain are known to nobody else.
+func (t *Tx) inheritRequests(requests map[string]*statepb.Request, from *statepb.Start) {
+	left := requestsCarried
+	for _, id := range slices.Backward(oldest(requests)) {
+		r := requests[id]
+		if left == 0 || t.now.Sub(r.Time.AsTime()) > requestAgeMax {
+			return
+		}
+		if t.requests.has(id) || (id == from.RequestId && from.ContinuedRunId != "") {
 			continue
 		}
-		next.requests.put(id, carried(r, t.start.RunId))
+		r = proto.CloneOf(r)
+		if r.RunId == "" {
+			r.RunId = from.RunId
+		}
+		t.requests.put(id, r)
+		left--
 	}
-}
-
-func carried(r *statepb.Request, runID string) *statepb.Request {
-	r = proto.CloneOf(r)
-	if r.RunId == "" {
-		r.RunId = runID
-	}
-	return r
 }

@@ -50,6 +50,7 @@ func (c *completion) startChild(cmd *commandpb.Command) error {
 	c.children.put(e.EventId, child)
 	c.effects = append(c.effects, childEffect(child))
 	c.startedChildren[a.WorkflowId] = true
+	c.countPending().children++
 	return nil
 }
 
@@ -75,7 +76,7 @@ func (c *completion) checkChild(a *commandpb.StartChildWorkflowExecutionCommandA
 		return tooLarge(cause, "The input of child %s is larger than %d bytes.", a.WorkflowId, blobSizeMax)
 	case proto.Size(a.Memo) > memoSizeMax:
 		return tooLarge(cause, "The memo of child %s is larger than %d bytes.", a.WorkflowId, memoSizeMax)
-	case c.children.len() >= pendingChildrenMax:
+	case c.countPending().children >= pendingChildrenMax:
 		return reject(enumspb.WORKFLOW_TASK_FAILED_CAUSE_PENDING_CHILD_WORKFLOWS_LIMIT_EXCEEDED,
 			"The run has %d pending children, which is the limit.", pendingChildrenMax)
 	}

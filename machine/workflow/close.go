@@ -25,7 +25,8 @@ func (t *Tx) close(status enumspb.WorkflowExecutionStatus, e *historypb.HistoryE
 	t.closePending()
 }
 
-// closePending drops what a closed run has no use for, and notes what it still owes to others.
+// closePending drops what a closed run has no use for, and notes what it still owes to others. Signals and cancel requests under
+// way stay: they have been promised by their events.
 func (t *Tx) closePending() {
 	for id, a := range t.activities.all() {
 		t.settled(a.EffectId)
@@ -34,10 +35,8 @@ func (t *Tx) closePending() {
 	for id := range t.timers.all() {
 		t.timers.delete(id)
 	}
-	for id, x := range t.externals.all() {
-		t.settled(x.EffectId)
-		t.externals.delete(id)
-	}
+	t.core.Pause = nil
+	t.notePause()
 	t.closeUpdates()
 	t.closeChildren()
 	t.notifyParent()

@@ -49,6 +49,8 @@ type completion struct {
 	messages  messages
 	// startedChildren are the workflow ids of children that this completion starts.
 	startedChildren map[string]bool
+	// counts is how much the run waits for of other executions; nil: not counted yet.
+	counts *pendingCounts
 	// pendingIDs are the ids of the pending activities; nil until the first command that schedules one.
 	pendingIDs map[string]bool
 }
@@ -138,7 +140,7 @@ func (t *Tx) stick(req *workflowservice.RespondWorkflowTaskCompletedRequest) {
 	t.core.StickyQueue, t.core.StickyTimeout = a.GetWorkerTaskQueue().GetName(), a.GetScheduleToStartTimeout()
 }
 
-// heartbeat opens the next task of a worker that is busy with local activities.
+// heartbeat opens the next task of a worker that is busy with local activities; none while the run is paused.
 func (c *completion) heartbeat() {
 	if !c.mayHaveTask() {
 		return

@@ -14,6 +14,9 @@ func (s *State) NextDeadline() time.Time {
 	for _, c := range s.CloseEffects {
 		d.stamp(c.NextTry)
 	}
+	for _, x := range s.Externals {
+		d.stamp(x.NextTry)
+	}
 	if !s.Open() {
 		return d.at
 	}
@@ -29,9 +32,6 @@ func (s *State) NextDeadline() time.Time {
 	}
 	for _, c := range s.Children {
 		d.stamp(c.NextTry)
-	}
-	for _, x := range s.Externals {
-		d.stamp(x.NextTry)
 	}
 	return d.at
 }

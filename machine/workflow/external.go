@@ -13,7 +13,7 @@ import (
 )
 
 // A signal or cancel request to another workflow is an effect with an answer: initiated, then done or failed. The receiver
-// applies it once, by the request id that is fixed at the initiation.
+// applies it once, by the request id that is fixed at the initiation. It is delivered also when the sender closes meanwhile.
 
 // pendingSignalsMax and pendingCancelsMax bound the requests to other workflows that have not been answered (CONTRACT 5.2).
 const (
@@ -40,7 +40,7 @@ func (c *completion) signalExternal(cmd *commandpb.Command) error {
 	if text := targetFault(a.Execution.GetWorkflowId(), a.Execution.GetRunId()); text != "" {
 		return reject(cause, "%s on SignalExternalWorkflowExecutionCommand. SignalName=%s", text, a.SignalName)
 	}
-	if c.pendingExternals(false) >= pendingSignalsMax {
+	if c.countPending().signals >= pendingSignalsMax {
 		return reject(enumspb.WORKFLOW_TASK_FAILED_CAUSE_PENDING_SIGNALS_LIMIT_EXCEEDED,
 			"The run has %d pending signals to other workflows, which is the limit.", pendingSignalsMax)
 	}
@@ -71,7 +71,7 @@ func (c *completion) cancelExternal(cmd *commandpb.Command) error {
 	if c.startedChildren[a.WorkflowId] {
 		return reject(cause, "Child %s cannot be started and canceled in the same workflow task.", a.WorkflowId)
 	}
-	if c.pendingExternals(true) >= pendingCancelsMax {
+	if c.countPending().cancels >= pendingCancelsMax {
 		return reject(enumspb.WORKFLOW_TASK_FAILED_CAUSE_PENDING_REQUEST_CANCEL_LIMIT_EXCEEDED,
 			"The run has %d pending cancel requests to other workflows, which is the limit.", pendingCancelsMax)
 	}
@@ -104,13 +104,25 @@ func targetFault(workflowID, runID string) string {
 	return ""
 }
 
-func (c *completion) pendingExternals(cancels bool) (n int) {
-	for _, x := range c.externals.all() {
-		if x.Cancel == cancels {
-			n++
+// pendingCounts is how much of each kind a run waits for.
+type pendingCounts struct{ children, signals, cancels int }
+
+// countPending counts once for all commands of a completion; they keep the counts.
+func (c *completion) countPending() *pendingCounts {
+	if c.counts == nil {
+		c.counts = &pendingCounts{children: c.children.len()}
+		for _, x := range c.externals.all() {
+			*c.counts.external(x.Cancel)++
 		}
 	}
-	return n
+	return c.counts
+}
+
+func (p *pendingCounts) external(cancel bool) *int {
+	if cancel {
+		return &p.cancels
+	}
+	return &p.signals
 }
 
 // sendExternal appends the initiation and makes its effect.
@@ -119,6 +131,7 @@ func (c *completion) sendExternal(e *historypb.HistoryEvent, x *statepb.External
 	x.InitiatedEventId, x.EffectId = e.EventId, c.nextEffect()
 	x.RequestId = c.derivedID(x.EffectId)
 	c.externals.put(e.EventId, x)
+	*c.countPending().external(x.Cancel)++
 	c.effects = append(c.effects, SendExternal{ID: x.EffectId, External: x})
 }
 
@@ -179,10 +192,15 @@ func cancelCause(cause enumspb.SignalExternalWorkflowExecutionFailedCause) enums
 	return enumspb.CANCEL_EXTERNAL_WORKFLOW_EXECUTION_FAILED_CAUSE_EXTERNAL_WORKFLOW_EXECUTION_NOT_FOUND
 }
 
-// takeExternal removes a pending request and returns it; nil: it is not pending (any more).
+// takeExternal removes a pending request and returns it; nil: it is not pending, or the run has closed and has no use for the
+// answer.
 func (t *Tx) takeExternal(initiatedID int64) *statepb.External {
 	x, ok := t.externals.get(initiatedID)
-	if !t.open() || !ok {
+	switch {
+	case !ok:
+		return nil
+	case !t.open():
+		t.Acknowledge(x.EffectId)
 		return nil
 	}
 	t.settled(x.EffectId)

@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"slices"
 	"strings"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -36,20 +37,17 @@ func (t *Tx) Attach(in Attachment) error {
 		AttachedRequestId: in.RequestID, AttachedCompletionCallbacks: in.Callbacks,
 	})
 	e.Links = in.Links
-	t.remember(in.RequestID, e)
+	t.recordRequest(e, in.RequestID)
 	t.forgetAttached()
-	t.record(e)
 	return nil
 }
 
 // forgetAttached forgets the oldest attached requests when there are too many.
 func (t *Tx) forgetAttached() {
-	var attached []string
-	for _, id := range t.oldestRequests() {
-		if r, _ := t.requests.get(id); r.EventType == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED {
-			attached = append(attached, id)
-		}
-	}
+	known := t.knownRequests()
+	attached := slices.DeleteFunc(oldest(known), func(id string) bool {
+		return known[id].EventType != enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED
+	})
 	for _, id := range attached[:max(len(attached)-attachedRequestsMax, 0)] {
 		t.requests.delete(id)
 	}

@@ -54,8 +54,7 @@ func (t *Tx) Pause(in Pausing) error {
 	e.Attributes = &historypb.HistoryEvent_WorkflowExecutionPausedEventAttributes{WorkflowExecutionPausedEventAttributes: &historypb.WorkflowExecutionPausedEventAttributes{
 		Identity: in.Identity, Reason: in.Reason, RequestId: in.RequestID,
 	}}
-	t.remember(in.RequestID, e)
-	t.record(e)
+	t.recordRequest(e, in.RequestID)
 	t.notePause()
 	return nil
 }
@@ -91,8 +90,7 @@ func (t *Tx) Unpause(in Pausing) error {
 	e.Attributes = &historypb.HistoryEvent_WorkflowExecutionUnpausedEventAttributes{WorkflowExecutionUnpausedEventAttributes: &historypb.WorkflowExecutionUnpausedEventAttributes{
 		Identity: in.Identity, Reason: in.Reason, RequestId: in.RequestID,
 	}}
-	t.remember(in.RequestID, e)
-	t.record(e)
+	t.recordRequest(e, in.RequestID)
 	t.notePause()
 	t.redispatchTask()
 	t.redispatchActivities()

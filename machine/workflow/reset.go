@@ -20,8 +20,9 @@ import (
 //
 // The new run's rows are the base's up to the one that holds the task's end, copied with their parts; their fold is the state
 // that the reset begins with. In the row of a task's end nothing but that task's SCHEDULED and STARTED precede it. They, the
-// failure and what is re-applied are the first transition of the new run's own. Three transitions are committed together: the
-// run that was open is terminated ([Tx.CloseForReset]), the base notes the new run ([Tx.NoteReset]), and the new run begins.
+// failure and what is re-applied are the first transition of the new run's own. Up to three transitions are committed together,
+// in this order: the run that is open is terminated ([Tx.CloseForReset]), which may flush events that are to be re-applied; the
+// base, if it is another one, notes the new run ([Tx.NoteReset]); the new run begins ([Reset]).
 
 const (
 	resetIdentity = "history-resetter"
@@ -42,9 +43,12 @@ type Resetting struct {
 	// Between are the events ahead of the reset point in the row that holds it: of the task's SCHEDULED and STARTED those that
 	// no earlier row has.
 	Between []*historypb.HistoryEvent
-	// Later are the base's events from the reset point on, and those of the runs after it in the chain, in order: what may be
-	// applied again.
+	// Later are the base's events from the reset point on, and those of the runs after it in the chain, in order, with those by
+	// which the open run is closed for the reset: what may be applied again.
 	Later []*historypb.HistoryEvent
+	// Known are the states of the base and of the runs after it in the chain as they are now: the new run must know the requests
+	// that they have applied.
+	Known []*State
 	// Exclude are the kinds of events not to apply again.
 	Exclude []enumspb.ResetReapplyExcludeType
 }
@@ -85,6 +89,9 @@ func Reset(in Resetting, base *State, now time.Time, env Env) (*Tx, error) {
 	t.renewPending()
 	t.keepBuffered(buffered)
 	t.reapply(in.Later, in.Exclude)
+	for _, s := range in.Known {
+		t.inheritRequests(s.Requests, s.Start)
+	}
 	t.wake = true
 	return t, nil
 }
@@ -223,15 +230,15 @@ func (t *Tx) renewActivity(a *statepb.Activity) {
 	t.dispatchActivity(a)
 }
 
-// CloseForReset terminates the open run that the reset run replaces. Children that the new run has as well stay; the others meet
-// their parent close policy.
-func (t *Tx) CloseForReset(next *State, reason string) error {
+// CloseForReset terminates the open run that the reset run replaces. Base is the fold that the reset begins with: children that
+// it has go on with the new run, the others meet their parent close policy.
+func (t *Tx) CloseForReset(newRunID string, base *State, reason string) error {
 	if !t.open() {
 		return errCompleted
 	}
-	t.core.ResetRun = next.execution()
+	t.NoteReset(newRunID)
 	t.inherited = map[string]bool{}
-	for _, c := range next.Children {
+	for _, c := range base.Children {
 		t.inherited[c.CreateRequestId] = true
 	}
 	t.terminate(Termination{Reason: reason, Identity: resetIdentity})

@@ -20,7 +20,7 @@ func (t *Tx) reapply(later []*historypb.HistoryEvent, exclude []enumspb.ResetRea
 		switch a := e.Attributes.(type) {
 		case *historypb.HistoryEvent_WorkflowExecutionSignaledEventAttributes:
 			if signals {
-				t.reapplySignal(e, a)
+				t.reapplySignal(e)
 			}
 		case *historypb.HistoryEvent_WorkflowExecutionUpdateAdmittedEventAttributes:
 			if updates {
@@ -46,14 +46,11 @@ func (t *Tx) again(e *historypb.HistoryEvent) *historypb.HistoryEvent {
 	return n
 }
 
-func (t *Tx) reapplySignal(e *historypb.HistoryEvent, a *historypb.HistoryEvent_WorkflowExecutionSignaledEventAttributes) {
-	if t.core.SignalCount >= signalsMax {
-		return
+func (t *Tx) reapplySignal(e *historypb.HistoryEvent) {
+	if t.core.SignalCount < signalsMax {
+		t.core.SignalCount++
+		t.record(t.again(e))
 	}
-	t.core.SignalCount++
-	n := t.again(e)
-	t.remember(a.WorkflowExecutionSignaledEventAttributes.RequestId, n)
-	t.record(n)
 }
 
 // reapplyUpdate admits an update by an event, once. A request that the base did not keep (it had been re-applied there before)
@@ -74,26 +71,22 @@ func (t *Tx) reapplyUpdate(req *updatepb.Request) {
 // keepBuffered takes the events that waited for the end of the base's task into the new run: what they tell (an activity has
 // ended, a timer has fired) is already part of the state. Those that are applied again come from the base's later history, or
 // are excluded.
-func (t *Tx) keepBuffered(events []*historypb.HistoryEvent) {
-	for _, e := range events {
-		switch a := e.Attributes.(type) {
+func (t *Tx) keepBuffered(waiting []*statepb.Buffered) {
+	for _, b := range waiting {
+		switch a := b.Event.Attributes.(type) {
 		case *historypb.HistoryEvent_WorkflowExecutionSignaledEventAttributes:
 			t.core.SignalCount--
-			t.forget(a.WorkflowExecutionSignaledEventAttributes.RequestId)
 		case *historypb.HistoryEvent_WorkflowExecutionCancelRequestedEventAttributes:
 			t.core.CancelRequested, t.core.CancelRequestId = false, ""
 		case *historypb.HistoryEvent_WorkflowExecutionUpdateAdmittedEventAttributes:
 			t.updates.delete(a.WorkflowExecutionUpdateAdmittedEventAttributes.Request.GetMeta().GetUpdateId())
 		case *historypb.HistoryEvent_WorkflowExecutionPausedEventAttributes, *historypb.HistoryEvent_WorkflowExecutionUnpausedEventAttributes:
 		default:
-			t.record(e)
+			t.recordRequest(b.Event, b.RequestId)
+			continue
 		}
-	}
-}
-
-// forget takes back a remembered request id.
-func (t *Tx) forget(requestID string) {
-	if t.requests.has(requestID) {
-		t.requests.delete(requestID)
+		if t.requests.has(b.RequestId) {
+			t.requests.delete(b.RequestId)
+		}
 	}
 }

@@ -31,7 +31,9 @@ func init() {
 		"effect-done": func(s *script, in input) {
 			s.apply(func(tx *Tx) error { tx.CloseEffectDone(in.number("id", 0)); return nil })
 		},
-		"owes": func(s *script, _ input) { s.printf("owes: %t, needs owner: %t", s.state.OwesEffects(), s.state.NeedsOwner()) },
+		"owes": func(s *script, _ input) {
+			s.printf("owes: %t, needs owner: %t", s.state.OwesEffects(), s.state.NeedsOwner())
+		},
 	} {
 		scriptVerbs[verb] = run
 	}
@@ -185,4 +187,3 @@ func scriptEffectFailed(s *script, in input) {
 	})
 	s.printNext()
 }
-

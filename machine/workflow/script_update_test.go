@@ -9,11 +9,13 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	protocolpb "go.temporal.io/api/protocol/v1"
+	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	updatepb "go.temporal.io/api/update/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	tokenpb "github.com/perdure/perdure/api/token/v1"
 )
@@ -96,12 +98,17 @@ func scriptMessages(s *script, _ input) {
 	}
 }
 
-// answer [as=] [new] [force] [discard]: answers the task. Lines "accept ID", "respond ID [RESULT]" and "reject ID" are messages
+// answer [as=] [new] [force] [discard] [sticky=]: answers the task. Lines "accept ID", "respond ID [RESULT]" and "reject ID" are messages
 // with their commands ("silent": without), the others are commands.
 func scriptAnswer(s *script, in input) {
 	req := &workflowservice.RespondWorkflowTaskCompletedRequest{
 		Identity: "worker", ForceCreateNewWorkflowTask: in.is("force"), ReturnNewWorkflowTask: in.is("new"),
 		Capabilities: &workflowservice.RespondWorkflowTaskCompletedRequest_Capabilities{DiscardSpeculativeWorkflowTaskWithEvents: in.is("discard")},
+	}
+	if d, ok := in.named["sticky"]; ok {
+		req.StickyAttributes = &taskqueuepb.StickyExecutionAttributes{
+			WorkerTaskQueue: &taskqueuepb.TaskQueue{Name: "sticky-q"}, ScheduleToStartTimeout: durationpb.New(parseDuration(d)),
+		}
 	}
 	for _, text := range in.lines {
 		line := parseInput(text)

@@ -39,10 +39,9 @@ func (t *Tx) Signal(in Signal) error {
 	e := t.newEvent(enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED)
 	e.Links = in.Links
 	e.Attributes = &historypb.HistoryEvent_WorkflowExecutionSignaledEventAttributes{WorkflowExecutionSignaledEventAttributes: &historypb.WorkflowExecutionSignaledEventAttributes{
-		SignalName: in.Name, Input: in.Input, Header: in.Header, Identity: in.Identity, RequestId: in.RequestID, ExternalWorkflowExecution: in.Sender,
+		SignalName: in.Name, Input: in.Input, Header: in.Header, Identity: in.Identity, ExternalWorkflowExecution: in.Sender,
 	}}
-	t.remember(in.RequestID, e)
-	t.record(e)
+	t.recordRequest(e, in.RequestID)
 	return nil
 }
 
@@ -64,9 +63,10 @@ type Cancellation struct {
 	InitiatedEventID int64
 }
 
-// RequestCancel records a request to cancel. A second one changes nothing, and neither does one to a closed run.
+// RequestCancel records a request to cancel. A second one changes nothing, and neither does one to a closed run, or one that an
+// earlier run of the chain has had.
 func (t *Tx) RequestCancel(in Cancellation) error {
-	if !t.open() || t.core.CancelRequested {
+	if !t.open() || t.core.CancelRequested || t.requests.has(in.RequestID) {
 		return nil
 	}
 	t.core.CancelRequested, t.core.CancelRequestId = true, in.RequestID
@@ -75,7 +75,7 @@ func (t *Tx) RequestCancel(in Cancellation) error {
 	e.Attributes = &historypb.HistoryEvent_WorkflowExecutionCancelRequestedEventAttributes{WorkflowExecutionCancelRequestedEventAttributes: &historypb.WorkflowExecutionCancelRequestedEventAttributes{
 		Cause: in.Reason, Identity: in.Identity, ExternalWorkflowExecution: in.Requester, ExternalInitiatedEventId: in.InitiatedEventID,
 	}}
-	t.record(e)
+	t.recordRequest(e, in.RequestID)
 	// The worker hears of it at once, also before the first task would be due.
 	t.core.FirstTaskDue = nil
 	return nil

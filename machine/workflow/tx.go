@@ -43,7 +43,7 @@ type Tx struct {
 
 	events     []*historypb.HistoryEvent // appended, with ids
 	firstEvent int64
-	pending    []*historypb.HistoryEvent // of buffered types, in order of arrival, still without ids
+	pending    []*statepb.Buffered       // of buffered types, in order of arrival, still without ids
 	effects    []Effect
 
 	durable    bool // something must be written
@@ -138,7 +138,13 @@ func (t *Tx) add(e *historypb.HistoryEvent) *historypb.HistoryEvent {
 // record hands in an event of a buffered type: it gets its id at the end of the transition, or of the workflow task that is
 // running then.
 func (t *Tx) record(e *historypb.HistoryEvent) {
-	t.pending = append(t.pending, e)
+	t.recordRequest(e, "")
+}
+
+// recordRequest is record for an event that applies a request id, which is remembered with it.
+func (t *Tx) recordRequest(e *historypb.HistoryEvent, requestID string) {
+	t.remember(requestID, e)
+	t.pending = append(t.pending, &statepb.Buffered{Event: e, RequestId: requestID})
 	t.durable = true
 }
 

@@ -210,7 +210,7 @@ func (t *Tx) abortUpdates(ids []string, err error) {
 func (t *Tx) ignoreUpdates() {
 	for _, id := range t.sentUpdates() {
 		delete(t.editUpdates(), id)
-		t.answerFailure(id, serverFailure("UnprocessedUpdate", "The worker has not processed the update; it may not support updates."))
+		t.answerFailure(id, serverFailure("UnprocessedUpdate", "Workflow Update is rejected because it wasn't processed by worker. Probably, Workflow Update is not supported by the worker."))
 	}
 }
 
@@ -247,7 +247,7 @@ func (t *Tx) answerFailure(id string, failure *failurepb.Failure) {
 // closedOutcome is the outcome of an accepted update whose run closed first.
 func closedOutcome() *updatepb.Outcome {
 	return &updatepb.Outcome{Value: &updatepb.Outcome_Failure{Failure: serverFailure("AcceptedUpdateCompletedWorkflow",
-		"The workflow completed before the update did.")}}
+		"Workflow Update failed because the Workflow completed before the Update completed.")}}
 }
 
 // serverFailure is a failure of the server's own making that is not worth a retry.

@@ -81,9 +81,8 @@ func (x *access) commit(changes ...*change) error {
 	mutation := &persistence.Mutation{Key: x.chain.key, Epoch: x.chain.epoch}
 	for i := 0; i < len(changes); i++ {
 		c := changes[i]
-		var err error
-		if c.res, err = c.tx.Finish(); err != nil {
-			return fmt.Errorf("finish a transition of run %s: %w", c.run.id, err)
+		if err := c.finish(); err != nil {
+			return err
 		}
 		if c.res.Successor != nil {
 			changes = append(changes, &change{run: x.newRun(c.newRunID), tx: c.res.Successor})
@@ -91,6 +90,7 @@ func (x *access) commit(changes ...*change) error {
 		if !c.res.Durable {
 			continue
 		}
+		var err error
 		if c.write, err = c.row(); err != nil {
 			return fmt.Errorf("write a transition of run %s: %w", c.run.id, err)
 		}
@@ -103,6 +103,17 @@ func (x *access) commit(changes ...*change) error {
 	}
 	for _, c := range changes {
 		x.applied(c)
+	}
+	return nil
+}
+
+// finish settles the transition, once.
+func (c *change) finish() (err error) {
+	if c.res != nil {
+		return nil
+	}
+	if c.res, err = c.tx.Finish(); err != nil {
+		return fmt.Errorf("finish a transition of run %s: %w", c.run.id, err)
 	}
 	return nil
 }
@@ -188,10 +199,15 @@ func (x *access) write(m *persistence.Mutation) error {
 	begun := time.Now()
 	err := x.Service.store.Commit(ctx, m)
 	x.metrics.commits.WithLabelValues(commitResult(err)).Observe(time.Since(begun).Seconds())
-	if err == nil {
-		x.metrics.transitions.WithLabelValues("durable").Add(float64(len(m.Runs)))
-		return nil
+	if err != nil {
+		return x.writeError(m, err)
 	}
+	x.metrics.transitions.WithLabelValues("durable").Add(float64(len(m.Runs)))
+	return nil
+}
+
+// writeError drops what is not known for sure after a failed write.
+func (x *access) writeError(m *persistence.Mutation, err error) error {
 	shard := m.Key.Shard()
 	switch {
 	case errors.Is(err, persistence.ErrFenced):
@@ -250,6 +266,7 @@ func (x *access) applied(c *change) {
 		r.notify()
 	}
 	r.reviewQueries()
+	r.tellUpdates(res.Updates)
 	x.carryOut(r, c.dispatched())
 }
 

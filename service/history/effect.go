@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"go.uber.org/zap"
@@ -98,7 +99,7 @@ func (s *Service) insistOn(t target, e workflow.Effect, id effectKey) {
 	}()
 	for pause := (backoff{}); ; {
 		err := s.perform(t, e)
-		if err == nil {
+		if err == nil || errors.Is(err, errNotAsked) {
 			s.metrics.effectTries.WithLabelValues("done").Inc()
 			return
 		}
@@ -108,6 +109,9 @@ func (s *Service) insistOn(t target, e workflow.Effect, id effectKey) {
 		s.metrics.effectTries.WithLabelValues("failed").Inc()
 		s.logger.Debug("effect failed; it will be tried again", zap.String("namespace_id", t.key.NamespaceID),
 			zap.String("workflow_id", t.key.BusinessID), zap.String("run_id", t.runID), zap.Int64("effect_id", e.EffectID()), zap.Error(err))
+		if remote(e) && pause.tries >= remoteTriesMax && s.putOff(t, e) == nil {
+			return
+		}
 		if !sleep(s.ctx, pause.next()) || !s.stillPending(t, e) {
 			return
 		}
@@ -137,10 +141,19 @@ func asksFor(s *workflow.State, e workflow.Effect) bool {
 	case workflow.DispatchActivity:
 		a := s.Activities[e.ScheduledEventID]
 		return a != nil && a.EffectId == e.ID && a.StartedTime == nil
+	case workflow.StartChild:
+		c := s.Children[e.Child.InitiatedEventId]
+		return c != nil && c.EffectId == e.ID && c.NextTry == nil
+	case workflow.ReleaseChild:
+		c := s.Children[e.Child.InitiatedEventId]
+		return c != nil && c.EffectId == e.ID && c.NextTry == nil
+	case workflow.SendExternal:
+		x := s.Externals[e.External.InitiatedEventId]
+		return x != nil && x.EffectId == e.ID && x.NextTry == nil
 	}
-	for _, pending := range s.PendingEffects() {
-		if pending.EffectID() == e.EffectID() {
-			return true
+	for _, c := range s.CloseEffects {
+		if c.EffectId == e.EffectID() {
+			return c.NextTry == nil
 		}
 	}
 	return false

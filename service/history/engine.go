@@ -106,6 +106,7 @@ func (s *Service) drop(r *run) {
 	s.timers.forget(r.id)
 	r.notify()
 	r.failQueries(errHeld)
+	r.failUpdates(errHeld)
 }
 
 // dropRuns forgets everything about a key.
@@ -114,6 +115,18 @@ func (s *Service) dropRuns(c *chain) {
 		s.drop(r)
 	}
 	c.current = ""
+}
+
+// onRun calls f with a run's lock held, whoever owns its shard: to end a wait, which must always succeed.
+func (s *Service) onRun(r *run, f func()) {
+	s.chains.keep(r.chain)
+	_ = r.chain.lock(context.Background()) // succeeds in time: whoever holds the lock waits for a commit at most
+	f()
+	if !r.dropped {
+		s.cache.settle(r, s.now())
+	}
+	r.chain.unlock()
+	s.chains.put(r.chain)
 }
 
 // evictionsMax bounds the runs that one call forgets.

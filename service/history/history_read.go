@@ -107,23 +107,11 @@ func (s *Service) look(ctx context.Context, key persistence.ExecutionKey, runID 
 		case <-s.ctx.Done():
 			err = errStopped
 		}
-		s.stopWaiting(key, found)
+		s.onRun(found, found.done)
 		if err != nil || expired {
 			return v, err
 		}
 	}
-}
-
-// stopWaiting takes a waiter off a run.
-func (s *Service) stopWaiting(key persistence.ExecutionKey, r *run) {
-	c, _ := s.chains.get(key)
-	_ = c.lock(context.Background()) // always succeeds, in time: holders of the lock do not wait for waiters
-	r.done()
-	if !r.dropped {
-		s.cache.settle(r, s.now())
-	}
-	c.unlock()
-	s.chains.put(c)
 }
 
 // readClose answers a reader who wants the last event only.

@@ -25,6 +25,7 @@ import (
 
 // bufferedQuery is a query that waits for a workflow task. It is guarded by its run's chain.
 type bufferedQuery struct {
+	run   *run
 	id    string
 	query *querypb.WorkflowQuery
 	// delivered is the start of the task that it travels with; "": none.
@@ -74,7 +75,7 @@ func (s *Service) QueryWorkflow(ctx context.Context, in *historypb.QueryWorkflow
 			return s.askWorker(ctx, in, plan)
 		}
 		runID = plan.runID // of what was asked first, whatever follows it
-		if a := s.awaitQuery(ctx, target{key: key, runID: runID}, plan.wait); a != nil {
+		if a := s.awaitQuery(ctx, plan.wait); a != nil {
 			return a.response, a.err
 		}
 	}
@@ -100,7 +101,7 @@ func (x *access) planQuery(r *run, req *workflowservice.QueryWorkflowRequest) (*
 		return nil, serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW,
 			"Another query waits for this workflow's task already; try again in a moment.")
 	}
-	plan.wait = &bufferedQuery{id: uuid.NewString(), query: req.GetQuery(), released: make(chan struct{})}
+	plan.wait = &bufferedQuery{run: r, id: uuid.NewString(), query: req.GetQuery(), released: make(chan struct{})}
 	r.queries = append(r.queries, plan.wait)
 	return plan, nil
 }
@@ -137,7 +138,7 @@ func routeQuery(ctx context.Context, r *run) (direct bool, err error) {
 }
 
 // awaitQuery waits for the workflow task that a query travels with. Nil: decide anew.
-func (s *Service) awaitQuery(ctx context.Context, t target, q *bufferedQuery) *queryAnswer {
+func (s *Service) awaitQuery(ctx context.Context, q *bufferedQuery) *queryAnswer {
 	var err error
 	select {
 	case <-q.released:
@@ -147,13 +148,7 @@ func (s *Service) awaitQuery(ctx context.Context, t target, q *bufferedQuery) *q
 	case <-s.ctx.Done():
 		err = errStopped
 	}
-	_ = s.with(s.ctx, t.key, func(x *access) error { // a run that is gone has let go of its queries
-		if r := x.peek(t.runID); r != nil {
-			r.removeQuery(q)
-			x.touch(r)
-		}
-		return nil
-	})
+	s.onRun(q.run, func() { q.run.removeQuery(q) })
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = serviceerror.NewDeadlineExceeded("no workflow task was completed in time to answer the query")
 	}

@@ -71,7 +71,7 @@ func (x *access) clear(r *run, flush bool) error {
 		return err
 	}
 	c.tx.FlushVolatile()
-	if c.res, err = c.tx.Finish(); err != nil {
+	if err := c.finish(); err != nil {
 		return err
 	}
 	w := &persistence.RunWrite{RunID: r.id, Bucket: r.bucket}

@@ -31,6 +31,7 @@ type run struct {
 	changed chan struct{}
 	waiters int
 	queries []*bufferedQuery
+	updates []*updateWait
 	// notBefore keeps a wake-up that has failed from coming again at once.
 	notBefore time.Time
 	// dropped: this is no longer the run. Whoever waited looks again.
@@ -53,12 +54,12 @@ func (r *run) bytes() int64 {
 
 // pinned tells whether the run must stay in memory: something of it is not in its rows, or somebody waits on it.
 func (r *run) pinned() bool {
-	return r.flagged || r.waiters > 0 || len(r.queries) > 0 || hasVolatile(r.state)
+	return r.flagged || r.waiters > 0 || len(r.queries) > 0 || len(r.updates) > 0 || hasVolatile(r.state)
 }
 
 func hasVolatile(s *workflow.State) bool {
 	v := &s.Volatile
-	return v.Task != nil || len(v.Heartbeats) > 0 || len(v.Acked) > 0
+	return v.Task != nil || len(v.Heartbeats) > 0 || len(v.Acked) > 0 || len(v.Updates) > 0
 }
 
 // quiet tells whether nothing would be lost to a new owner that does not look at the run: its effects flag can be cleared. A

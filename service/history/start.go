@@ -246,4 +246,18 @@ func (x *access) eventLink(r *run, event *commonpb.Link_WorkflowEvent) *commonpb
 }
 
 // attach writes a start's on-conflict options to the open run that it found.
-func (x *access) attach(*run, *workflowservice.StartWorkflowExecutionRequest) error { return nil }
+func (x *access) attach(r *run, req *workflowservice.StartWorkflowExecutionRequest) error {
+	options := req.GetOnConflictOptions()
+	a := workflow.Attachment{}
+	if options.GetAttachRequestId() {
+		a.RequestID = req.GetRequestId()
+	}
+	if options.GetAttachCompletionCallbacks() {
+		a.Callbacks = req.GetCompletionCallbacks()
+	}
+	if options.GetAttachLinks() {
+		a.Links = req.GetLinks()
+	}
+	_, err := x.transition(r, func(tx *workflow.Tx) error { return tx.Attach(a) })
+	return err
+}

@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"fmt"
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
@@ -53,7 +54,7 @@ func (x *access) startTask(r *run, in workflow.TaskStart) (*taskReply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x.replyWith(r, task, in.Sticky), nil
+	return x.replyWith(r, task, in.Sticky)
 }
 
 // taskReply is a workflow task on its way to a worker, but for its history, which is read without the lock.
@@ -66,8 +67,8 @@ type taskReply struct {
 }
 
 // replyWith describes a started task. A sticky worker has what came before in its cache.
-func (x *access) replyWith(r *run, task *statepb.WorkflowTask, sticky bool) *taskReply {
-	reply := x.describeTask(r)
+func (x *access) replyWith(r *run, task *statepb.WorkflowTask, sticky bool) (reply *taskReply, err error) {
+	reply = x.describeTask(r)
 	reply.suffix, _ = r.state.ProvisionalEvents(true)
 	if sticky {
 		reply.from = r.state.Core.LastCompletedTaskStartedEventId + 1
@@ -77,7 +78,10 @@ func (x *access) replyWith(r *run, task *statepb.WorkflowTask, sticky bool) *tas
 	t.StartedEventId, t.Attempt = task.StartedEventId, task.Attempt
 	t.ScheduledTime, t.StartedTime = task.ScheduledTime, task.StartedTime
 	t.Queries = r.deliverQueries(task.StartId)
-	return reply
+	if t.Messages, err = r.state.UpdateMessages(); err != nil {
+		return nil, fmt.Errorf("encode the updates of run %s: %w", r.id, err)
+	}
+	return reply, nil
 }
 
 // queryReply describes a direct query: a task that does not stand in the history.
@@ -213,7 +217,9 @@ func (x *access) completeTask(token *tokenpb.Task, req *workflowservice.RespondW
 	}
 	out := &completed{refused: done.Err, out: &workflowservice.RespondWorkflowTaskCompletedResponse{ResetHistoryEventId: done.ResetHistoryEventID}}
 	if task := c.res.InlineTask; task != nil {
-		out.next = x.replyWith(r, task, task.QueueKind == enumspb.TASK_QUEUE_KIND_STICKY)
+		if out.next, err = x.replyWith(r, task, true); err != nil {
+			return nil, err
+		}
 	}
 	for _, id := range done.EagerActivities {
 		activity, err := x.activityTask(r, id)

@@ -225,6 +225,16 @@ const (
 	scaleAdviceRate = 10
 )
 
+// backlogHint is what a worker is told of the tasks that wait. Of a sticky queue it is told nothing: SDKs turn all their polls to
+// a sticky queue that has a backlog, and the answers of several polls arrive in any order, so a number that is out of date by
+// then would leave the normal queue without a poll until all of them have ended.
+func (p *partition) backlogHint() int64 {
+	if p.key.sticky {
+		return 0
+	}
+	return p.totalSize()
+}
+
 // pollDone completes a response with what matching knows.
 func (p *partition) pollDone(t *task, by *poll, response proto.Message) pollResult {
 	p.mu.Lock()
@@ -236,7 +246,7 @@ func (p *partition) pollDone(t *task, by *poll, response proto.Message) pollResu
 		result = pollQuery
 	}
 	p.service.metrics.polls.WithLabelValues(result).Inc()
-	return pollResult{response: response, backlog: p.totalSize(), scaling: p.advise(t, by, now)}
+	return pollResult{response: response, backlog: p.backlogHint(), scaling: p.advise(t, by, now)}
 }
 
 // advise is the scaling advice of a response. Locked by the caller.

@@ -148,6 +148,7 @@ func (s *Service) startWorkflowTask(
 		ScheduledEventId: t.data.GetScheduledEventId(),
 		Stamp:            t.data.GetStamp(),
 		Attempt:          t.data.GetAttempt(),
+		EffectId:         t.data.GetEffectId(),
 		RequestId:        t.startID,
 		Poll:             req.GetRequest(),
 	})
@@ -169,6 +170,7 @@ func (s *Service) startActivityTask(
 		ScheduledEventId: t.data.GetScheduledEventId(),
 		Stamp:            t.data.GetStamp(),
 		Attempt:          t.data.GetAttempt(),
+		EffectId:         t.data.GetEffectId(),
 		RequestId:        t.startID,
 		Poll:             req.GetRequest(),
 	})

@@ -322,9 +322,12 @@ func activityInfo(e *env) {
 		Deadline                             time.Duration
 	}
 	e.work(code{
-		"act": func(ctx context.Context) facts {
+		"act": func(ctx context.Context) (facts, error) {
 			info := activity.GetInfo(ctx)
-			return facts{info.ActivityID, info.ActivityType.Name, info.WorkflowExecution.ID, info.TaskQueue, info.Namespace, info.HeartbeatTimeout, info.Deadline.Sub(info.StartedTime)}
+			return facts{
+				info.ActivityID, info.ActivityType.Name, info.WorkflowExecution.ID, info.TaskQueue, info.Namespace, info.HeartbeatTimeout,
+				time.Until(info.Deadline).Round(time.Minute),
+			}, nil
 		},
 		"main": func(ctx workflow.Context) (f facts, err error) {
 			ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{

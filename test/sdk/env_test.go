@@ -190,9 +190,18 @@ func (h events) String() string {
 	return b.String()
 }
 
+// eventually waits until a condition holds. It looks from the test's own goroutine, so that the condition may fail the test.
 func (e *env) eventually(what string, condition func() bool) {
 	e.Helper()
-	require.Eventually(e, condition, testMax, pollEvery, what)
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	for !condition() {
+		select {
+		case <-ticker.C:
+		case <-e.ctx.Done():
+			require.FailNow(e, "it never came to this: "+what)
+		}
+	}
 }
 
 // awaitEvents waits until a run has so many events of a type.

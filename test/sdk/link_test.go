@@ -109,6 +109,13 @@ func (l *link) most(method string) int {
 	return l.peak[method]
 }
 
+// waiting is how many calls of a method are in flight.
+func (l *link) waiting(method string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inFlight[method]
+}
+
 // seen returns the calls with that type of request, in the order in which they returned.
 func seen[Request, Reply any](l *link) (requests []Request, replies []Reply) {
 	l.mu.Lock()

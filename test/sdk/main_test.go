@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	// envAddress is the address of a running server: the features run on it, with the worker's cache off. The SDK has one cache per
-	// process, so this is how a test binary asks another instance of itself for it.
+	// envAddress is the address of a running server, to be used instead of servers that the tests start.
 	envAddress = "PERDURE_SDK_TEST_ADDRESS"
+	// envUncached, if set, turns the worker's cache off. The SDK has one cache per process, so a test binary runs itself again for it.
+	envUncached = "PERDURE_SDK_TEST_UNCACHED"
 	// parallelMax is how many tests run at once. They mostly wait, so it is not the number of cores.
 	parallelMax = "24"
 )
@@ -35,6 +36,8 @@ func TestMain(m *testing.M) {
 	}
 	if !cached() {
 		worker.SetStickyWorkflowCacheSize(0)
+	}
+	if os.Getenv(envAddress) != "" {
 		os.Exit(m.Run())
 	}
 	os.Exit(harness.Main(m, "cmd/perdure"))
@@ -47,7 +50,7 @@ func isSet(name string) bool {
 }
 
 // cached tells whether the workers of this process keep workflows in memory between tasks.
-func cached() bool { return os.Getenv(envAddress) == "" }
+func cached() bool { return os.Getenv(envUncached) == "" }
 
 // group is a set of tests of one part of the SDK.
 type group struct {
@@ -62,25 +65,28 @@ var features = []group{
 }
 
 func TestFeatures(t *testing.T) {
-	if !cached() {
-		runGroups(t, os.Getenv(envAddress), features)
+	if addr := os.Getenv(envAddress); addr != "" {
+		t.Run("features", func(t *testing.T) { runGroups(t, addr, features) })
+		if cached() {
+			t.Run("options", func(t *testing.T) { runGroups(t, addr, optionGroups()) })
+		}
 		return
 	}
 	for _, flavour := range []harness.Flavour{{Name: "start-dev", Start: harness.StartDev}, {Name: "postgres", Start: harness.StartOnPostgres}} {
 		t.Run(flavour.Name, func(t *testing.T) {
-			server := flavour.Start(t)
-			t.Run("all", func(t *testing.T) {
+			addr := flavour.Start(t).Addr
+			t.Run("all", func(t *testing.T) { // returns when all are done, so that the server ends after them
 				t.Run("cached", func(t *testing.T) {
 					t.Parallel()
-					runGroups(t, server.Addr, features)
+					runGroups(t, addr, features)
 				})
 				t.Run("uncached", func(t *testing.T) {
 					t.Parallel()
-					runUncached(t, server.Addr)
+					runUncached(t, addr)
 				})
 				t.Run("options", func(t *testing.T) {
 					t.Parallel()
-					runOptions(t, server.Addr)
+					runGroups(t, addr, optionGroups())
 				})
 			})
 		})
@@ -89,7 +95,7 @@ func TestFeatures(t *testing.T) {
 
 func runGroups(t *testing.T, addr string, groups []group) {
 	c := (&harness.Server{Addr: addr}).Dial(t)
-	t.Run("features", func(t *testing.T) { // returns when all are done, so that the client is closed after them
+	t.Run("on", func(t *testing.T) { // returns when all are done, so that the client is closed after them
 		for _, g := range groups {
 			for name, test := range g.tests {
 				t.Run(g.name+"/"+name, func(t *testing.T) {
@@ -106,7 +112,7 @@ func runUncached(t *testing.T, addr string) {
 	binary, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^TestFeatures$", "-test.timeout=5m")
-	cmd.Env = append(os.Environ(), envAddress+"="+addr)
+	cmd.Env = append(os.Environ(), envAddress+"="+addr, envUncached+"=1")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }

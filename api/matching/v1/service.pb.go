@@ -451,11 +451,13 @@ func (*StickyWorkerUnavailable) Descriptor() ([]byte, []int) {
 }
 
 type RespondQueryTaskCompletedRequest struct {
-	state         protoimpl.MessageState                `protogen:"open.v1"`
-	NamespaceId   string                                `protobuf:"bytes,1,opt,name=namespace_id,json=namespaceId,proto3" json:"namespace_id,omitempty"`
-	TaskQueue     string                                `protobuf:"bytes,2,opt,name=task_queue,json=taskQueue,proto3" json:"task_queue,omitempty"`
-	QueryId       string                                `protobuf:"bytes,3,opt,name=query_id,json=queryId,proto3" json:"query_id,omitempty"`
-	Request       *v12.RespondQueryTaskCompletedRequest `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"`
+	state       protoimpl.MessageState                `protogen:"open.v1"`
+	NamespaceId string                                `protobuf:"bytes,1,opt,name=namespace_id,json=namespaceId,proto3" json:"namespace_id,omitempty"`
+	TaskQueue   string                                `protobuf:"bytes,2,opt,name=task_queue,json=taskQueue,proto3" json:"task_queue,omitempty"`
+	QueryId     string                                `protobuf:"bytes,3,opt,name=query_id,json=queryId,proto3" json:"query_id,omitempty"`
+	Request     *v12.RespondQueryTaskCompletedRequest `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"`
+	// The member that holds the waiting query, as the token says.
+	Owner         string `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -516,6 +518,13 @@ func (x *RespondQueryTaskCompletedRequest) GetRequest() *v12.RespondQueryTaskCom
 		return x.Request
 	}
 	return nil
+}
+
+func (x *RespondQueryTaskCompletedRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 type DescribeTaskQueueRequest struct {
@@ -821,13 +830,14 @@ const file_perdure_matching_v1_service_proto_rawDesc = "" +
 	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\x12O\n" +
 	"\arequest\x18\x02 \x01(\v25.temporal.api.workflowservice.v1.QueryWorkflowRequestR\arequest\x12<\n" +
 	"\bpriority\x18\x03 \x01(\v2 .temporal.api.common.v1.PriorityR\bpriority\"\x19\n" +
-	"\x17StickyWorkerUnavailable\"\xdc\x01\n" +
+	"\x17StickyWorkerUnavailable\"\xf2\x01\n" +
 	" RespondQueryTaskCompletedRequest\x12!\n" +
 	"\fnamespace_id\x18\x01 \x01(\tR\vnamespaceId\x12\x1d\n" +
 	"\n" +
 	"task_queue\x18\x02 \x01(\tR\ttaskQueue\x12\x19\n" +
 	"\bquery_id\x18\x03 \x01(\tR\aqueryId\x12[\n" +
-	"\arequest\x18\x04 \x01(\v2A.temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequestR\arequest\"\xad\x01\n" +
+	"\arequest\x18\x04 \x01(\v2A.temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequestR\arequest\x12\x14\n" +
+	"\x05owner\x18\x05 \x01(\tR\x05owner\"\xad\x01\n" +
 	"\x18DescribeTaskQueueRequest\x12<\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\x12S\n" +
 	"\arequest\x18\x02 \x01(\v29.temporal.api.workflowservice.v1.DescribeTaskQueueRequestR\arequest\"\x9e\x01\n" +

@@ -1484,8 +1484,10 @@ func (x *Timer) GetDue() *timestamppb.Timestamp {
 
 // Buffered is an event that waits for the end of the running workflow task: part "buffered/<n>".
 type Buffered struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Event         *v1.HistoryEvent       `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Event *v1.HistoryEvent       `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	// The request whose part "request/<id>" must learn the event's id; the event itself does not name it.
+	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1525,6 +1527,13 @@ func (x *Buffered) GetEvent() *v1.HistoryEvent {
 		return x.Event
 	}
 	return nil
+}
+
+func (x *Buffered) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
 }
 
 // Request is a request id that has been applied: part "request/<id>".
@@ -2493,9 +2502,11 @@ const file_perdure_state_v1_state_proto_rawDesc = "" +
 	"\x05Timer\x12\x19\n" +
 	"\btimer_id\x18\x01 \x01(\tR\atimerId\x12(\n" +
 	"\x10started_event_id\x18\x02 \x01(\x03R\x0estartedEventId\x12,\n" +
-	"\x03due\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\"G\n" +
+	"\x03due\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\"f\n" +
 	"\bBuffered\x12;\n" +
-	"\x05event\x18\x01 \x01(\v2%.temporal.api.history.v1.HistoryEventR\x05event\"\xac\x01\n" +
+	"\x05event\x18\x01 \x01(\v2%.temporal.api.history.v1.HistoryEventR\x05event\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\"\xac\x01\n" +
 	"\aRequest\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12?\n" +
 	"\n" +

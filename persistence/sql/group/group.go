@@ -143,7 +143,8 @@ func (c *Committer[M]) Waiting() int {
 	return len(c.queue)
 }
 
-// Close commits what is in the queue, waits for it, and refuses everything later.
+// Close commits what is in the queue, waits for it, and refuses everything later. Once the database does not answer any more, the rest of
+// the queue gets persistence.ErrClosed.
 func (c *Committer[M]) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -197,8 +198,21 @@ func (c *Committer[M]) run() {
 		if entries == nil {
 			return
 		}
-		c.settle(entries)
+		if err := c.settle(entries); errors.Is(err, persistence.ErrUnavailable) {
+			c.dropIfClosed()
+		}
 	}
+}
+
+// dropIfClosed empties the queue of a closed committer, so that Close does not wait for one timeout after the other.
+func (c *Committer[M]) dropIfClosed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		return
+	}
+	deliver(c.queue, persistence.ErrClosed)
+	c.queue, c.bytes = nil, 0
 }
 
 // next takes the longest prefix of the queue that may be one group.
@@ -236,8 +250,8 @@ func alone[M Member](m M) bool {
 }
 
 // settle commits a group and tells every member its result. A failed group is committed again in parts, in order, until each fault
-// is alone. What says nothing about the members (the database does not answer) or what may have been written is not tried again.
-func (c *Committer[M]) settle(entries []*entry[M]) {
+// is alone. What says nothing about the members (the database does not answer) or what may have been written is not tried again. It returns the last error.
+func (c *Committer[M]) settle(entries []*entry[M]) error {
 	err := c.commitOnce(entries)
 	var blame *BlameError
 	switch {
@@ -247,15 +261,16 @@ func (c *Committer[M]) settle(entries []*entry[M]) {
 		deliver(entries, err)
 	case errors.As(err, &blame) && len(blame.Members) > 0:
 		if rest := acquit(entries, blame); len(rest) > 0 {
-			c.settle(rest)
+			return c.settle(rest)
 		}
 	case len(entries) == 1:
 		deliver(entries, err)
 	default:
 		half := len(entries) / 2
-		c.settle(entries[:half])
-		c.settle(entries[half:])
+		_ = c.settle(entries[:half]) // each has told its own members
+		return c.settle(entries[half:])
 	}
+	return err
 }
 
 // acquit delivers the errors of the guilty and returns the others.

@@ -266,6 +266,22 @@ func TestCloseCommitsWhatWasAccepted(t *testing.T) {
 	<-closed
 }
 
+func TestCloseDoesNotWaitForADeadDatabase(t *testing.T) {
+	g := newGate()
+	g.fail = func([]member) error { return persistence.ErrUnavailable }
+	c := New(g.commit, Options{MembersMax: 1})
+	results := queueUp(t, c, g, []member{{id: 1, size: 1}, {id: 2, size: 1}})
+	closed := make(chan struct{})
+	go func() { c.Close(); close(closed) }()
+	require.Eventually(t, func() bool { return isClosed(c) }, waitMax, waitTick)
+	close(g.release)
+	require.ErrorIs(t, <-results[0], persistence.ErrUnavailable)
+	require.ErrorIs(t, <-results[1], persistence.ErrClosed)
+	require.ErrorIs(t, <-results[2], persistence.ErrClosed)
+	<-closed
+	require.Equal(t, [][]int{{0}}, g.groups)
+}
+
 func TestManyCallers(t *testing.T) {
 	var mu sync.Mutex
 	seen := map[int]int{}

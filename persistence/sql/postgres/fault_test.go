@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -84,7 +85,7 @@ func TestFrozenOwnerIsFencedWhenItsLeaseIsOver(t *testing.T) {
 	require.ErrorIs(t, commit(frozen, key, epoch, startWrite(key, newRun())), persistence.ErrFenced)
 }
 
-// history is what a test knows about a run: which transitions it was told are durable, and by whom they were written.
+// ledger is what a test knows about a run: which transitions it was told are durable, and by whom they were written.
 type ledger struct {
 	mu    sync.Mutex
 	acked map[string]map[int64]string // by run, by seq: the mark in the row
@@ -212,7 +213,8 @@ func TestNothingIsLostWhenTheServerRestarts(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	server := pgtest.NewServer(t)
-	s := open(t, Options{URL: server.URL(), Migrate: true, Logger: zap.NewNop()})
+	s := open(t, Options{URL: server.URL(), Migrate: true, Logger: zap.NewNop(),
+		OnServerChange: func(reason string) { t.Errorf("it is the same server: %s", reason) }})
 	const writers, appends = 16, 80
 	var l ledger
 	var wg sync.WaitGroup
@@ -248,4 +250,77 @@ func TestNothingIsLostWhenTheServerRestarts(t *testing.T) {
 	wg.Wait()
 	require.NoError(t, ctx.Err())
 	require.Equal(t, writers*appends, l.verify(t, s))
+}
+
+// TestCommitWithoutItsStandbyIsUnknown: the server is told to wait for a standby, and then no more. It has committed, but only itself.
+func TestCommitWithoutItsStandbyIsUnknown(t *testing.T) {
+	ctx := context.Background()
+	server := pgtest.NewServer(t)
+	s := open(t, Options{URL: server.URL(), Migrate: true, CommitTimeout: time.Minute, Logger: zap.NewNop()})
+	key, run := keyOf("a"), newRun()
+	epoch := takeAll(t, s, key)[key.Shard()]
+	require.NoError(t, commit(s, key, epoch, startWrite(key, run)))
+
+	admin := connect(t, server.URL()+"&synchronous_commit=local")
+	setStandby := func(name string) {
+		execute(t, admin, "ALTER SYSTEM SET synchronous_standby_names = '"+name+"'", "SELECT pg_reload_conf()")
+	}
+	waiting := func() (n int) {
+		require.NoError(t, admin.QueryRow(ctx, "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").Scan(&n))
+		return n
+	}
+	setStandby("nobody")
+	result := make(chan error, 1)
+	// The sessions learn of the standby a moment later, so some commits may still pass.
+	go func() {
+		for seq := int64(2); ; seq++ {
+			if err := commit(s, key, epoch, nextWrite(run, seq)); err != nil {
+				result <- err
+				return
+			}
+		}
+	}()
+	require.Eventually(t, func() bool { return waiting() > 0 }, waitMax, waitTick)
+	require.ErrorIs(t, <-result, persistence.ErrOutcomeUnknown)
+	setStandby("")
+	newer := takeAll(t, s, key)[key.Shard()]
+	loaded, err := s.LoadRun(ctx, key, run)
+	require.NoError(t, err)
+	require.NoError(t, commit(s, key, newer, nextWrite(run, int64(len(loaded.Transitions))+1)))
+}
+
+// TestRestoredBackupFencesTheStore: the server has forgotten what this process remembers, so it may not go on as if nothing had happened,
+// although its epoch is the one in the database.
+func TestRestoredBackupFencesTheStore(t *testing.T) {
+	ctx := context.Background()
+	server := pgtest.NewServer(t)
+	changes := make(chan string, 10)
+	s := open(t, Options{URL: server.URL(), Migrate: true, Logger: zap.NewNop(), OnServerChange: func(reason string) { changes <- reason }})
+	w := &writer{key: keyOf("a"), run: newRun()}
+	require.NoError(t, w.sync(ctx, s))
+	require.NoError(t, w.append(ctx, s, "before the backup"))
+	server.Stop(t, false)
+	restore := server.Backup(t)
+	server.Start(t)
+	// Connections that broke are found one by one.
+	healthy := func() bool { return w.sync(ctx, s) == nil }
+	require.Eventually(t, healthy, waitMax, waitTick)
+	mark := strings.Repeat("after the backup ", 100)
+	for w.seq < 50 {
+		if w.append(ctx, s, mark) != nil {
+			require.Eventually(t, healthy, waitMax, waitTick)
+		}
+	}
+	_, _, err := s.RenewMember(ctx, persistence.Member{ID: "m"}, time.Minute)
+	require.NoError(t, err)
+	require.Empty(t, changes)
+
+	server.Stop(t, true)
+	restore()
+	server.Start(t)
+	require.Eventually(t, func() bool { return errors.Is(w.append(ctx, s, mark), persistence.ErrFenced) }, waitMax, waitTick)
+	require.Contains(t, <-changes, "shorter")
+	require.Eventually(t, healthy, waitMax, waitTick)
+	require.EqualValues(t, 1, w.seq, "what the backup has")
+	require.NoError(t, w.append(ctx, s, "after the restore"))
 }

@@ -33,7 +33,7 @@ type identity struct {
 type server struct {
 	system   int64
 	timeline string // the first digits of the name of the current WAL file
-	position int64  // of the WAL
+	position int64  // of the WAL, as far as it is durable
 }
 
 func newIdentity(logger *zap.Logger, onChange func(string)) *identity {
@@ -55,8 +55,8 @@ func (i *identity) currentKey() int64 {
 }
 
 // A server in recovery has no current WAL file; nothing can be written there.
-const sqlIdentity = `SELECT system_identifier, CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
-CASE WHEN pg_is_in_recovery() THEN 0 ELSE (pg_current_wal_lsn() - '0/0')::int8 END FROM pg_control_system()`
+const sqlIdentity = `SELECT system_identifier, CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_flush_lsn()), 8) END,
+CASE WHEN pg_is_in_recovery() THEN 0 ELSE (pg_current_wal_flush_lsn() - '0/0')::int8 END FROM pg_control_system()`
 
 // check asks a new connection's server who it is, compares it with the last one, and returns the key that commits on this connection
 // must use.

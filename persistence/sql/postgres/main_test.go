@@ -36,10 +36,7 @@ func TestMain(m *testing.M) {
 
 // database is the URL of a new database with the schema.
 func database(t testing.TB) string {
-	return pgtest.MigratedURL(t, func(ctx context.Context, url string) error {
-		_, err := Migrate(ctx, Options{URL: url})
-		return err
-	})
+	return pgtest.MigratedURL(t, MigrateURL)
 }
 
 func open(t testing.TB, opts Options) *Store {

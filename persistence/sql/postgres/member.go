@@ -203,6 +203,7 @@ func (c *committer) commit(ctx context.Context, members []*member) error {
 	if cutErr := c.once(ctx, members); cutErr != nil {
 		return cutErr
 	}
+	c.store.visibilityCut.Add(1)
 	c.store.logger.Warn("The database refused a visibility row; it was stored with system attributes only.",
 		zap.String("workflow_id", m.mutation.Key.BusinessID), zap.String("namespace_id", m.mutation.Key.NamespaceID), zap.Error(err))
 	return nil

@@ -30,6 +30,12 @@ func Migrate(ctx context.Context, opts Options) (SchemaStatus, error) {
 	return withConn(ctx, opts, migrate)
 }
 
+// MigrateURL is Migrate for callers that have a URL and care for nothing else.
+func MigrateURL(ctx context.Context, url string) error {
+	_, err := Migrate(ctx, Options{URL: url})
+	return err
+}
+
 // ReadSchemaStatus reads the version of a database's schema.
 func ReadSchemaStatus(ctx context.Context, opts Options) (SchemaStatus, error) {
 	return withConn(ctx, opts, readStatus)

@@ -26,7 +26,7 @@ type Options struct {
 	// CommitTimeout is how long a commit may take until its outcome counts as unknown (default 10 s).
 	CommitTimeout time.Duration
 	// LockTimeout is how long taking a shard waits for the commits of its previous owner (default 2 s). Commits wait for their own key
-	// as long as for the whole commit.
+	// half of CommitTimeout.
 	LockTimeout time.Duration
 	// ListTimeout bounds the statements of list and count in the server (default 10 s).
 	ListTimeout time.Duration

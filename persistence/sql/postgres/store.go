@@ -38,6 +38,8 @@ type Store struct {
 	committers  []*group.Committer[*member]
 	conns       []*commitConn
 	closed      atomic.Bool
+	// visibilityCut counts rows that the database did not take whole.
+	visibilityCut atomic.Int64
 }
 
 var _ persistence.Store = (*Store)(nil)
@@ -51,7 +53,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	setUpConfig(config.ConnConfig)
 	s := &Store{opts: opts, logger: opts.Logger, identity: newIdentity(opts.Logger, opts.OnServerChange)}
-	s.lockTimeout = milliseconds(opts.CommitTimeout)
+	s.lockTimeout = milliseconds(opts.CommitTimeout / 2) // then the answer is definite
 	if s.pool, err = s.newPool(ctx, config, opts.PoolSize); err != nil {
 		return nil, err
 	}
@@ -130,6 +132,27 @@ func (s *Store) Close() error {
 	s.pool.Close()
 	s.lists.Close()
 	return nil
+}
+
+// Stats are numbers for metrics.
+type Stats struct {
+	Waiting       int   // members that wait for their group
+	VisibilityCut int64 // visibility rows that were stored with system attributes only, since the store was opened
+	PoolInUse     int
+	PoolSize      int
+	PoolWaits     int64 // reads that had to wait for a connection
+	ListsInUse    int
+}
+
+// Stats returns the current numbers. Commits are counted by the Observe hook of Options.Group.
+func (s *Store) Stats() Stats {
+	pool, lists := s.pool.Stat(), s.lists.Stat()
+	stats := Stats{VisibilityCut: s.visibilityCut.Load(), PoolInUse: int(pool.AcquiredConns()), PoolSize: int(pool.MaxConns()),
+		PoolWaits: pool.EmptyAcquireCount(), ListsInUse: int(lists.AcquiredConns())}
+	for _, c := range s.committers {
+		stats.Waiting += c.Waiting()
+	}
+	return stats
 }
 
 // begin is what every call of the store does first.

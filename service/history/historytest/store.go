@@ -19,7 +19,8 @@ import (
 type Store struct {
 	mu     sync.Mutex
 	epochs map[persistence.ShardID]persistence.Epoch
-	runs   map[string]*row // by run id
+	runs   map[string]*row                     // by run id
+	logs   map[string][]persistence.Transition // by run id; a log may come before its run
 	spaces map[string]*persistence.NamespaceRecord
 
 	commits int
@@ -40,7 +41,6 @@ type Fault struct {
 
 type row struct {
 	persistence.Run
-	log        []persistence.Transition
 	visibility *persistence.VisibilityRow
 }
 
@@ -49,6 +49,7 @@ func NewStore() *Store {
 	return &Store{
 		epochs: map[persistence.ShardID]persistence.Epoch{},
 		runs:   map[string]*row{},
+		logs:   map[string][]persistence.Transition{},
 		spaces: map[string]*persistence.NamespaceRecord{},
 	}
 }
@@ -100,10 +101,7 @@ func (s *Store) Row(runID string) *persistence.Run {
 func (s *Store) Log(runID string) []persistence.Transition {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r := s.runs[runID]; r != nil {
-		return slices.Clone(r.log)
-	}
-	return nil
+	return slices.Clone(s.logs[runID])
 }
 
 // Now implements persistence.Store.
@@ -163,7 +161,7 @@ func (s *Store) check(m *persistence.Mutation) error {
 		switch {
 		case w.Insert && (r != nil || (w.Open && open != "")):
 			return fmt.Errorf("%w: insert %s while %s is open", persistence.ErrConflict, w.RunID, open)
-		case !w.Insert && r == nil:
+		case !w.Insert && r == nil && (w.SetStatus || w.SetWakeAt || w.SetHasEffects || w.Snapshot != nil):
 			return fmt.Errorf("%w: no run %s", persistence.ErrConflict, w.RunID)
 		}
 		if w.Insert && w.Open {
@@ -172,33 +170,40 @@ func (s *Store) check(m *persistence.Mutation) error {
 		if w.SetStatus && !w.Open && open == w.RunID {
 			open = ""
 		}
-		last := int64(0)
-		if r != nil {
-			last = r.lastSeq()
-		}
-		if w.Transition != nil && w.Transition.Seq != last+1 {
-			return fmt.Errorf("row %d of run %s follows row %d", w.Transition.Seq, w.RunID, last)
+		if t := w.Transition; t != nil {
+			if last := s.lastSeq(w.RunID); t.Seq <= last || (r != nil && t.Seq != last+1) {
+				return fmt.Errorf("row %d of run %s follows row %d", t.Seq, w.RunID, last)
+			}
 		}
 	}
 	return nil
 }
 
-func (r *row) lastSeq() int64 {
+func (s *Store) lastSeq(runID string) int64 {
 	last := int64(0)
-	if r.Snapshot != nil {
+	if r := s.runs[runID]; r != nil && r.Snapshot != nil {
 		last = r.Snapshot.Seq
 	}
-	if n := len(r.log); n > 0 {
-		last = max(last, r.log[n-1].Seq)
+	if log := s.logs[runID]; len(log) > 0 {
+		last = max(last, log[len(log)-1].Seq)
 	}
 	return last
 }
 
 func (s *Store) apply(key persistence.ExecutionKey, w persistence.RunWrite) {
+	if w.Snapshot != nil {
+		s.logs[w.RunID] = slices.DeleteFunc(s.logs[w.RunID], func(t persistence.Transition) bool { return len(t.Events) == 0 })
+	}
+	if w.Transition != nil {
+		s.logs[w.RunID] = append(s.logs[w.RunID], *w.Transition)
+	}
 	r := s.runs[w.RunID]
 	if w.Insert {
 		r = &row{Run: persistence.Run{Key: key, RunID: w.RunID, Bucket: w.Bucket, StartRequestID: w.StartRequestID}}
 		s.runs[w.RunID] = r
+	}
+	if r == nil {
+		return
 	}
 	if w.Insert || w.SetStatus {
 		r.Open, r.Status = w.Open, w.Status
@@ -211,10 +216,6 @@ func (s *Store) apply(key persistence.ExecutionKey, w persistence.RunWrite) {
 	}
 	if w.Snapshot != nil {
 		r.Snapshot = w.Snapshot
-		r.log = slices.DeleteFunc(r.log, func(t persistence.Transition) bool { return len(t.Events) == 0 })
-	}
-	if w.Transition != nil {
-		r.log = append(r.log, *w.Transition)
 	}
 	if w.Visibility != nil {
 		r.visibility = w.Visibility
@@ -236,7 +237,7 @@ func (s *Store) LoadRun(_ context.Context, key persistence.ExecutionKey, runID s
 		return nil, persistence.ErrNotFound
 	}
 	loaded := r.Run
-	for _, t := range r.log {
+	for _, t := range s.logs[r.RunID] {
 		if r.Snapshot == nil || t.Seq > r.Snapshot.Seq {
 			t.Events = nil
 			loaded.Transitions = append(loaded.Transitions, t)
@@ -276,15 +277,12 @@ func (s *Store) ReadHistory(_ context.Context, h persistence.HistoryRange) ([]pe
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads++
-	r := s.runs[h.RunID]
-	if r == nil {
-		return nil, nil
-	}
+	log := s.logs[h.RunID]
 	var rows []persistence.Transition
 	size := 0
-	for i, t := range r.log {
+	for i, t := range log {
 		next := int64(1 << 62)
-		for _, later := range r.log[i+1:] {
+		for _, later := range log[i+1:] {
 			if len(later.Events) > 0 {
 				next = later.FirstEventID
 				break
@@ -311,11 +309,9 @@ func (s *Store) ReadTransitions(_ context.Context, _ int32, runID string, fromSe
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads++
-	if r := s.runs[runID]; r != nil {
-		for _, t := range r.log {
-			if t.Seq >= fromSeq && len(rows) < limit {
-				rows = append(rows, t)
-			}
+	for _, t := range s.logs[runID] {
+		if t.Seq >= fromSeq && len(rows) < limit {
+			rows = append(rows, t)
 		}
 	}
 	return rows, nil
@@ -361,5 +357,6 @@ func (s *Store) DeleteRun(_ context.Context, key persistence.ExecutionKey, epoch
 		return persistence.ErrFenced
 	}
 	delete(s.runs, runID)
+	delete(s.logs, runID)
 	return nil
 }

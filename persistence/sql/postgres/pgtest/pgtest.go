@@ -52,8 +52,9 @@ func URL(t testing.TB) string {
 	return create(t, "")
 }
 
-// MigratedURL returns the URL of a new database with the schema that migrate makes. The first call migrates a template, the others copy
-// it, which takes some 30 ms.
+// MigratedURL returns the URL of a new database with the schema that migrate makes: postgres.MigrateURL (this package cannot import it,
+// since its tests import this one). The first call in a test binary migrates a template, the
+// others copy it, which takes some 30 ms; so all must give the same migration.
 func MigratedURL(t testing.TB, migrate func(ctx context.Context, url string) error) string {
 	t.Helper()
 	admin := acquire(t)

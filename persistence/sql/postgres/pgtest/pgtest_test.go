@@ -39,7 +39,7 @@ func TestMigratedDatabasesAreCopies(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, conn.Close(ctx))
 	}
-	require.Equal(t, 1, migrations)
+	require.LessOrEqual(t, migrations, 1, "the template lives as long as the binary")
 }
 
 func TestServersStopAndStartWithTheirData(t *testing.T) {

@@ -292,3 +292,21 @@ func (s *Server) remove() {
 	_ = s.stop(true) // the data are of no worth any more
 	_ = os.RemoveAll(s.dir)
 }
+
+// Backup copies the data of a stopped server. The function that it returns puts them back, once, while the server is stopped again.
+func (s *Server) Backup(t testing.TB) (restore func()) {
+	t.Helper()
+	copied := filepath.Join(s.dir, "backup")
+	if out, err := exec.Command("cp", "-a", s.data(), copied).CombinedOutput(); err != nil {
+		t.Fatalf("pgtest: back up: %v: %s", err, out)
+	}
+	return func() {
+		t.Helper()
+		if err := os.RemoveAll(s.data()); err != nil {
+			t.Fatalf("pgtest: restore: %v", err)
+		}
+		if err := os.Rename(copied, s.data()); err != nil {
+			t.Fatalf("pgtest: restore: %v", err)
+		}
+	}
+}

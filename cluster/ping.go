@@ -1,0 +1,173 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.temporal.io/api/serviceerror"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+
+	clusterpb "github.com/perdure/perdure/api/cluster/v1"
+	"github.com/perdure/perdure/persistence"
+)
+
+const (
+	// An answer takes at most pingTimeout; a member that is busy with much else has time enough.
+	pingEvery   = time.Second
+	pingTimeout = 800 * time.Millisecond
+	// refusedPings in a row, pingAgain apart, prove that nobody listens at an address: twice, because a process that restarts
+	// may be about to.
+	refusedPings = 2
+	pingAgain    = 100 * time.Millisecond
+	// silentPings in a row without an answer make a member unreachable, if it has also missed a renewal. They take longer than
+	// frozenAfter: a member that was only frozen finds that out itself before it answers anything. At worst, others take over 4 s
+	// after the last sign of life.
+	silentPings = 3
+	// renewalSlack is how late a renewal may be before it counts as missed.
+	renewalSlack = 500 * time.Millisecond
+	// isolatedPeersMin is the least number of silent peers from which this member doubts itself.
+	isolatedPeersMin = 2
+)
+
+// errNobody says that the member is not at its address: the connection was refused, or another incarnation answered.
+var errNobody = errors.New("cluster: nobody of this name listens at the member's address")
+
+// peer is another member as this process sees it.
+type peer struct {
+	row     persistence.Member
+	changed time.Duration // when its renewal was last seen to change
+	dead    bool          // its lease ran out
+	// superseded: a later process has its address.
+	superseded bool
+
+	pinging     bool
+	pingAt      time.Duration
+	refused     int // pings in a row that were refused
+	silent      int // pings in a row without an answer
+	unreachable bool
+	// told: it has heard that this member has joined or changed.
+	told bool
+}
+
+func (p *peer) field() zap.Field {
+	return zap.Dict("member", zap.String("id", p.row.ID), zap.String("service", p.row.Service), zap.String("address", p.row.Address))
+}
+
+// pingable members are those that may have to be called.
+func (p *peer) pingable() bool { return p.row.Address != "" && !p.dead && !p.superseded }
+
+// suspect has a member pinged now, unless its last ping failed already: then the next one has its time.
+func (l *loop) suspect(id string) {
+	if p := l.peers[id]; p != nil && p.refused+p.silent == 0 && !p.pinging {
+		p.pingAt = min(p.pingAt, l.m.since())
+	}
+}
+
+func (l *loop) startPing(p *peer) {
+	p.pinging, p.pingAt = true, l.m.since()+pingEvery
+	to, refresh, m := p.row, !p.told, l.m
+	p.told = true
+	l.spawn(func() func(*loop) {
+		ctx, cancel := context.WithTimeout(m.ctx, pingTimeout)
+		defer cancel()
+		err := m.ping(ctx, to, refresh)
+		return func(l *loop) { l.pinged(to.ID, err) }
+	})
+}
+
+// pinged notes the outcome of a ping.
+func (l *loop) pinged(id string, err error) {
+	p := l.peers[id]
+	if p == nil {
+		return
+	}
+	p.pinging = false
+	if err == nil {
+		p.refused, p.silent = 0, 0
+		if p.unreachable {
+			p.unreachable = false
+			l.m.logger.Info("a member can be reached again", p.field())
+			l.judge()
+		}
+		l.judgeSelf()
+		return
+	}
+	p.told = false
+	if errors.Is(err, errNobody) {
+		p.refused++
+		p.silent = 0
+		if p.refused < refusedPings {
+			p.pingAt = l.m.since() + pingAgain
+		}
+	} else {
+		p.silent++
+		p.refused = 0
+	}
+	switch {
+	case l.judgeReach(p):
+		l.judge()
+	case p.silent >= silentPings && !p.unreachable:
+		l.refresh(make(chan error, 1)) // has it renewed meanwhile?
+	}
+	l.judgeSelf()
+}
+
+// judgeReach decides whether a member that cannot be reached is passed over from now on.
+func (l *loop) judgeReach(p *peer) bool {
+	if p.unreachable || p.refused < refusedPings && p.silent < silentPings {
+		return false
+	}
+	missed := p.row.Draining || l.databaseNow.Sub(p.row.Renewed) > l.m.params.RenewEvery+renewalSlack
+	if p.refused < refusedPings && !missed {
+		return false // it may be fine, and only the way to it be broken
+	}
+	p.unreachable = true
+	l.m.metrics.unreachable.Inc()
+	l.m.logger.Warn("a member cannot be reached: its work is taken over", p.field(), zap.Bool("refused", p.refused >= refusedPings))
+	l.m.links.cut(func(id string) bool { return id == p.row.ID }) // calls that wait there fail now
+	return true
+}
+
+// judgeSelf makes this member drain while it reaches nobody: it may be the one that is cut off, but not from the database. If it
+// is all that is left, draining changes nothing. A refused ping shows that the network works.
+func (l *loop) judgeSelf() {
+	silent, others := 0, 0
+	for _, p := range l.peers {
+		if !p.pingable() || p.unreachable {
+			continue
+		}
+		others++
+		if p.silent >= silentPings {
+			silent++
+		}
+	}
+	isolated := others >= isolatedPeersMin && silent == others
+	if isolated == l.isolated {
+		return
+	}
+	l.isolated = isolated
+	l.m.logger.Warn("whether this member can reach the others has changed", zap.Bool("isolated", isolated))
+	l.announce()
+	l.refresh(make(chan error, 1))
+}
+
+// pingMember is a ping over the member's connection.
+func (m *Membership) pingMember(ctx context.Context, to persistence.Member, refresh bool) error {
+	link, err := m.links.get(to)
+	if err != nil {
+		return err
+	}
+	_, err = clusterpb.NewClusterServiceClient(link.conn).Ping(ctx, &clusterpb.PingRequest{MemberId: to.ID, Refresh: refresh})
+	if err == nil {
+		return nil
+	}
+	switch code := serviceerror.ToStatus(err).Code(); {
+	case code == codes.NotFound, code == codes.Unavailable && link.refused.Load():
+		return errNobody
+	case code == codes.Unavailable, code == codes.DeadlineExceeded, code == codes.Canceled:
+		return err
+	}
+	return nil // whatever it says, it is there
+}
