@@ -43,6 +43,7 @@ type loop struct {
 	yieldings  int           // how often everything had to be given up
 	waiting    []chan error  // for the renewal that is under way
 	next       []chan error  // for one that begins later
+	wanted     bool          // one that begins later is wanted
 }
 
 // renewal is the outcome of one.
@@ -128,7 +129,7 @@ func (l *loop) spawn(work func() (then func(*loop))) {
 
 func (l *loop) renew(now time.Duration) {
 	l.renewing, l.lastSent = true, now
-	l.waiting, l.next = l.next, nil
+	l.waiting, l.next, l.wanted = l.next, nil, false
 	self, m := l.m.self, l.m
 	self.Draining = l.draining || l.isolated
 	l.spawn(func() func(*loop) {
@@ -146,7 +147,7 @@ func (l *loop) renewed(r renewal) {
 	if r.err != nil {
 		l.renewAt = l.m.since() + renewRetry
 	}
-	if len(l.next) > 0 {
+	if l.wanted {
 		l.renewAt = r.sent + refreshMin
 	}
 	l.noteOutcome(r.err)
@@ -157,6 +158,9 @@ func (l *loop) renewed(r renewal) {
 		}
 		l.m.leaseUntil.Store(int64(r.sent + l.m.params.LeaseTTL))
 		l.databaseNow = r.databaseNow
+		// Half-way between question and answer the clocks are compared with the least error.
+		asked := l.m.params.Now().Add(-(l.m.since() - r.sent) / 2)
+		l.m.clockOffset.Store(int64(r.databaseNow.Sub(asked)))
 		l.merge(r.members)
 		for _, p := range l.peers {
 			l.judgeReach(p)
@@ -185,9 +189,12 @@ func (l *loop) noteOutcome(err error) {
 	}
 }
 
-// refresh answers done after a renewal that begins no earlier than now.
+// refresh has the table read again, and answers done, unless it is nil, after a renewal that begins no earlier than now.
 func (l *loop) refresh(done chan error) {
-	l.next = append(l.next, done)
+	l.wanted = true
+	if done != nil {
+		l.next = append(l.next, done)
+	}
 	if !l.renewing {
 		l.renewAt = min(l.renewAt, l.lastSent+refreshMin)
 	}
@@ -218,10 +225,10 @@ func (l *loop) startYield() {
 	})
 }
 
-// announce has every other member told that this one's row changes.
+// announce has every other member told that this one's row has changed.
 func (l *loop) announce() {
 	for _, p := range l.peers {
-		p.told = false
+		p.told, p.pingAt = false, l.m.since()
 	}
 }
 
@@ -229,6 +236,7 @@ func (l *loop) announce() {
 func (l *loop) merge(members []persistence.Member) {
 	now := l.m.since()
 	listed := make(map[string]bool, len(members))
+	before := l.row
 	l.present = false
 	for _, row := range members {
 		if row.ID == l.m.self.ID {
@@ -252,6 +260,9 @@ func (l *loop) merge(members []persistence.Member) {
 		}
 	}
 	l.m.links.cut(func(id string) bool { return l.peers[id] == nil })
+	if l.row.Draining != before.Draining {
+		l.announce()
+	}
 }
 
 // judge decides who is alive, and publishes a view if that has changed.

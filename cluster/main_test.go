@@ -39,6 +39,12 @@ func (d *database) set(change func(d *database)) {
 	change(d)
 }
 
+// count is the number of renewals so far.
+func (d *database) count() (n int) {
+	d.set(func(d *database) { n = d.renewals })
+	return n
+}
+
 func (d *database) fault(ctx context.Context, id string) error {
 	d.mu.Lock()
 	down, hung := d.down[id] || d.down[""], d.hung[id]

@@ -28,6 +28,9 @@ var matchingRules = map[string]rule{
 	"RespondQueryTaskCompleted": repeats,
 	"UpdateTaskQueueConfig":     never,   // somebody else may have set another in between
 	"CancelPolls":               repeats, // it ends what waits then
+	"GetPartitionCounts":        reads,
+	"SyncPartition":             repeats, // it says what holds, not what changes
+	"TakeTokens":                never,   // tokens that are lost with their answer are lost
 }
 
 // pollAgainMin is the least time left for which a poll that ended because its partition moved is made again.
@@ -109,10 +112,16 @@ func (c *matchingClient) ownerID(in proto.Message) string {
 	return owner.ID
 }
 
-// movedOn tells whether a poll that ended empty should be made again: its partition has another owner, and there is time.
+// movedOn tells whether a poll that ended empty should be made again: it ended early, because its partition has another owner.
 func (c *matchingClient) movedOn(ctx context.Context, in proto.Message, before string) bool {
 	deadline, ok := ctx.Deadline()
-	return ok && ctx.Err() == nil && time.Until(deadline) > pollAgainMin && c.ownerID(in) != before
+	if !ok || time.Until(deadline) < pollAgainMin {
+		return false
+	}
+	if c.ownerID(in) == before && c.router.m.Refresh(ctx) != nil {
+		return false
+	}
+	return ctx.Err() == nil && c.ownerID(in) != before
 }
 
 // RespondQueryTaskCompleted goes to the member that holds the waiting query.

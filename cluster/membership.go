@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc/credentials"
 
+	matchingpb "github.com/perdure/perdure/api/matching/v1"
 	"github.com/perdure/perdure/cluster/certs"
 	"github.com/perdure/perdure/persistence"
 )
@@ -59,6 +60,8 @@ type Membership struct {
 	// nanoseconds after started.
 	leaseUntil atomic.Int64
 	awakeUntil atomic.Int64
+	// clockOffset is how far the database's clock is ahead of this process's, in nanoseconds.
+	clockOffset atomic.Int64
 	// yielding: the lease had run out, and what this member owned is being given up.
 	yielding atomic.Bool
 
@@ -187,6 +190,16 @@ func (m *Membership) Valid() bool {
 // since is the time after the membership was made, by the process's own clock.
 func (m *Membership) since() time.Duration { return m.params.Now().Sub(m.started) }
 
+// ClockOffset is how far the database's clock was ahead of this process's at the last renewal (behind: negative), within the time
+// that the renewal took. A process that is far off should not call itself ready: its deadlines fire at the wrong time.
+func (m *Membership) ClockOffset() time.Duration { return time.Duration(m.clockOffset.Load()) }
+
+// PartitionAddress is where a task queue partition is served; "" if no matching service is known.
+func (m *Membership) PartitionAddress(p *matchingpb.Partition) string {
+	owner, _ := m.View().PartitionOwner(p)
+	return owner.Address
+}
+
 // Watch returns a channel that gets a value after the view has changed (one value for several changes), and what ends that.
 func (m *Membership) Watch() (changed <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
@@ -240,10 +253,7 @@ func (m *Membership) yield() {
 
 // Drain tells the others to take over what this member owns. It goes on serving that until it is asked for it.
 func (m *Membership) Drain(ctx context.Context) error {
-	if !m.request(func(l *loop) {
-		l.draining = true
-		l.announce()
-	}) {
+	if !m.request(func(l *loop) { l.draining = true }) {
 		return errLeft
 	}
 	if err := m.Refresh(ctx); err != nil {
@@ -267,6 +277,11 @@ func (m *Membership) Refresh(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// refreshSoon is Refresh for those who do not wait for it.
+func (m *Membership) refreshSoon() {
+	m.request(func(l *loop) { l.refresh(nil) })
 }
 
 // ReportUnreachable has a member pinged at once: a call to it failed because of its connection. If it is gone the view will

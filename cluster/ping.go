@@ -109,7 +109,7 @@ func (l *loop) pinged(id string, err error) {
 	case l.judgeReach(p):
 		l.judge()
 	case p.silent >= silentPings && !p.unreachable:
-		l.refresh(make(chan error, 1)) // has it renewed meanwhile?
+		l.refresh(nil) // has it renewed meanwhile?
 	}
 	l.judgeSelf()
 }
@@ -149,8 +149,7 @@ func (l *loop) judgeSelf() {
 	}
 	l.isolated = isolated
 	l.m.logger.Warn("whether this member can reach the others has changed", zap.Bool("isolated", isolated))
-	l.announce()
-	l.refresh(make(chan error, 1))
+	l.refresh(nil)
 }
 
 // pingMember is a ping over the member's connection.

@@ -91,7 +91,7 @@ func (r *router[C]) again(
 	}
 	hints := 0
 	for {
-		if !r.mayRepeat(ctx, method, in, to, last) {
+		if waits.over() || !r.mayRepeat(ctx, method, in, to, last) {
 			return last.err
 		}
 		r.m.metrics.retries.WithLabelValues(r.service, reasons[last.outcome]).Inc()
@@ -122,12 +122,18 @@ func (r *router[C]) again(
 func (r *router[C]) mayRepeat(ctx context.Context, method method, in proto.Message, to persistence.Member, last result) bool {
 	switch last.outcome {
 	case moved:
+		if _, known := r.m.View().at(last.hint); !known {
+			r.m.refreshSoon() // the owner is new, or not known yet
+		}
 		return true
 	case unsent, lost:
-		if to.ID != "" {
+		switch {
+		case to.ID != "":
 			r.m.ReportUnreachable(to.ID)
-		} else if r.noOwner != nil {
+		case r.noOwner != nil:
 			return false
+		default:
+			r.m.refreshSoon()
 		}
 		return last.outcome == unsent || method.repeatable(in)
 	case unavailable:
@@ -213,6 +219,9 @@ type retryWaits struct {
 	until time.Time
 	bound time.Duration
 }
+
+// over tells whether the time for repetitions is up.
+func (w *retryWaits) over() bool { return time.Until(w.until) <= 0 }
 
 // wait pauses, or until the view changes; false if the time is up.
 func (w *retryWaits) wait(ctx context.Context, changed <-chan struct{}) bool {

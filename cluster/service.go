@@ -28,7 +28,7 @@ func (s *service) Ping(_ context.Context, req *clusterpb.PingRequest) (*clusterp
 		return nil, err
 	}
 	if req.GetRefresh() {
-		s.m.request(func(l *loop) { l.refresh(make(chan error, 1)) })
+		s.m.refreshSoon()
 	}
 	return &clusterpb.PingResponse{}, nil
 }

@@ -181,7 +181,7 @@ func (s *Shards) balance() bool {
 	if !s.m.Valid() {
 		return false
 	}
-	s.dropSurplus()
+	s.dropSurplus(s.ctx)
 	missing := s.missing()
 	for batch := range slices.Chunk(missing, takeBatch) {
 		if err := s.get(batch); err != nil {
@@ -205,13 +205,13 @@ func (s *Shards) balance() bool {
 
 // dropSurplus gives up what has been another's for checkEvery without being asked for: the other may believe that it has taken it
 // already. Its next commit tells it better.
-func (s *Shards) dropSurplus() {
+func (s *Shards) dropSurplus(ctx context.Context) {
 	now := time.Now()
 	if now.Sub(s.surplusAt) < checkEvery {
 		return
 	}
 	s.surplusAt = now
-	if err := s.lock(s.ctx); err != nil {
+	if err := s.lock(ctx); err != nil {
 		return
 	}
 	defer s.unlock()
@@ -228,7 +228,7 @@ func (s *Shards) dropSurplus() {
 		}
 	}
 	if len(overdue) > 0 {
-		release, cancel := context.WithTimeout(s.ctx, releaseTimeout)
+		release, cancel := context.WithTimeout(ctx, releaseTimeout)
 		defer cancel()
 		s.logger.Warn("nobody asked for shards that are to be others'; giving them up", zap.Int("shards", len(overdue)))
 		s.holder.Release(release, overdue)

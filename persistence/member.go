@@ -8,8 +8,8 @@ import (
 // Member is a process of the cluster with a lease.
 type Member struct {
 	ID      string // of this incarnation
-	Service string // "history", "matching", "frontend"
-	Address string // host:port of its internal gRPC
+	Service string // "history", "matching", "frontend"; several are separated by commas
+	Address string // host:port of its internal gRPC; a process that only calls has none
 	// Key is the store's key of the member's process.
 	Key     int64
 	Started time.Time

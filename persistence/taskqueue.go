@@ -47,6 +47,8 @@ type TaskQueues interface {
 	WriteTasks(ctx context.Context, key QueueKey, epoch Epoch, tasks []BacklogTask) error
 	// ReadTasks returns tasks of one level after a key (exclusive) in order.
 	ReadTasks(ctx context.Context, key QueueKey, level int16, after TaskKey, limit int) ([]BacklogTask, error)
+	// CountTasks returns the numbers of tasks by level whose id is below one; levels without any are missing. It reads no task.
+	CountTasks(ctx context.Context, key QueueKey, belowID int64) (map[int16]int64, error)
 	// UpdateQueue replaces the metadata and deletes ranges of tasks, fenced by the epoch.
 	UpdateQueue(ctx context.Context, key QueueKey, epoch Epoch, metadata []byte, delete []TaskRange) error
 	// DeleteQueue removes a partition with all of its tasks, fenced by the epoch.

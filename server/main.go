@@ -29,6 +29,9 @@ func Main(name, short string, o *Options, services Services, flags func(*pflag.F
 	o.AddFlags(cmd.Flags())
 	o.AddStoreFlags(cmd.Flags())
 	flags(cmd.Flags())
+	if f := cmd.Flags().Lookup("http-address"); f != nil {
+		cmd.AddCommand(HealthcheckCommand(f.DefValue))
+	}
 	if err := cmd.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		os.Exit(1)

@@ -151,6 +151,9 @@ type client struct {
 }
 
 func (t *client) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	if t.serverName != "" {
+		authority = t.serverName
+	}
 	return credentials.NewTLS(t.certs.client(t.serverName)).ClientHandshake(ctx, authority, conn)
 }
 

@@ -31,7 +31,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(serverCommand(), schemaCommand())
+	cmd.AddCommand(serverCommand(), schemaCommand(), adminCommand(), healthcheckCommand())
 	return cmd
 }
 

@@ -126,6 +126,8 @@ func (c *completion) initiateChild(a *commandpb.StartChildWorkflowExecutionComma
 		WorkflowIdReusePolicy: a.WorkflowIdReusePolicy, RetryPolicy: runRetryPolicy(a.RetryPolicy), CronSchedule: a.CronSchedule,
 		Header: a.Header, Memo: a.Memo, Priority: a.Priority, VersioningOverride: a.VersioningOverride,
 	}
+	//lint:ignore SA1019 what the command says is recorded
+	init.InheritBuildId = a.InheritBuildId
 	if name := a.TaskQueue.GetName(); name != "" {
 		init.TaskQueue.Name = name
 	}

@@ -295,7 +295,7 @@ func (f *family) reset(t *rapid.T) {
 	} else {
 		f.change(t, func(tx *Tx) error { tx.NoteReset(runID); return nil })
 	}
-	tx, err := Reset(Resetting{NewRunID: runID, RequestID: runID, Between: between, Later: f.events[finish-1:], Known: []*State{f.state}}, base, f.now, f.env())
+	tx, err := Reset(Resetting{NewRunID: runID, RequestID: runID, Between: between, Later: f.events[finish-1:], Base: f.state}, base, f.now, f.env())
 	require.NoError(t, err, "event %d cannot be reset to", finish)
 	r, err := tx.Finish()
 	require.NoError(t, err)

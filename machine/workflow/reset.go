@@ -46,9 +46,10 @@ type Resetting struct {
 	// Later are the base's events from the reset point on, and those of the runs after it in the chain, in order, with those by
 	// which the open run is closed for the reset: what may be applied again.
 	Later []*historypb.HistoryEvent
-	// Known are the states of the base and of the runs after it in the chain as they are now: the new run must know the requests
-	// that they have applied.
-	Known []*State
+	// Base is the base as it is now, Followers are the runs after it in the chain: the new run must know the requests that they
+	// have applied. Without Base, the fold stands for it.
+	Base      *State
+	Followers []*State
 	// Exclude are the kinds of events not to apply again.
 	Exclude []enumspb.ResetReapplyExcludeType
 }
@@ -73,23 +74,25 @@ func ResetExclusions(reapply enumspb.ResetReapplyType, exclude []enumspb.ResetRe
 	return exclude
 }
 
-// Reset makes the first transition of the new run. Base is folded from the rows before the one that holds the reset point; it is
-// the new run's own from now on.
-func Reset(in Resetting, base *State, now time.Time, env Env) (*Tx, error) {
-	t := Begin(base, now, env)
+// Reset makes the first transition of the new run. Fold is the state after the rows ahead of the one that holds the reset point;
+// it is the new run's own from now on.
+func Reset(in Resetting, fold *State, now time.Time, env Env) (*Tx, error) {
+	if in.Base == nil {
+		in.Base = fold
+	}
+	t := Begin(fold, now, env)
 	t.newRun, t.visibility = true, true
-	baseRunID := base.Start.RunId
-	buffered := t.takeBuffered()
+	waiting := t.takeBuffered()
 	if err := t.restoreTask(in.Between); err != nil {
 		return nil, err
 	}
+	t.renewCore(in)
 	t.renewStart(in)
-	t.renewCore(baseRunID)
-	t.failReset(in, baseRunID)
+	t.failReset(in)
 	t.renewPending()
-	t.keepBuffered(buffered)
+	t.keepBuffered(waiting)
 	t.reapply(in.Later, in.Exclude)
-	for _, s := range in.Known {
+	for _, s := range append([]*State{in.Base}, in.Followers...) {
 		t.inheritRequests(s.Requests, s.Start)
 	}
 	t.wake = true
@@ -150,8 +153,9 @@ func (t *Tx) renewStart(in Resetting) {
 	t.start = p
 }
 
-// renewCore takes back what does not hold for a run that has just begun.
-func (t *Tx) renewCore(baseRunID string) {
+// renewCore takes back what does not hold for a run that has just begun. The rows of a base that is itself the work of a reset
+// begin with the run id of an older one.
+func (t *Tx) renewCore(in Resetting) {
 	c := t.core
 	c.Status = enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
 	c.CloseTime, c.CloseEventId, c.NewRunId, c.ResetRun = nil, 0, "", nil
@@ -167,8 +171,8 @@ func (t *Tx) renewCore(baseRunID string) {
 	points := &workflowpb.ResetPoints{}
 	for _, p := range c.ResetPoints.GetPoints() {
 		p = proto.CloneOf(p)
-		if p.RunId == baseRunID {
-			p.RunId = t.start.RunId
+		if p.RunId == t.start.RunId || p.RunId == in.Base.Start.RunId {
+			p.RunId = in.NewRunID
 		}
 		points.Points = append(points.Points, p)
 	}
@@ -178,7 +182,7 @@ func (t *Tx) renewCore(baseRunID string) {
 }
 
 // failReset ends the task.
-func (t *Tx) failReset(in Resetting, baseRunID string) {
+func (t *Tx) failReset(in Resetting) {
 	task := t.core.Task
 	t.core.Task = nil
 	t.settled(task.EffectId)
@@ -186,7 +190,7 @@ func (t *Tx) failReset(in Resetting, baseRunID string) {
 	e.Attributes = &historypb.HistoryEvent_WorkflowTaskFailedEventAttributes{WorkflowTaskFailedEventAttributes: &historypb.WorkflowTaskFailedEventAttributes{
 		ScheduledEventId: task.ScheduledEventId, StartedEventId: task.StartedEventId,
 		Cause:    enumspb.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW,
-		Identity: serverIdentity, BaseRunId: baseRunID, NewRunId: t.start.RunId,
+		Identity: serverIdentity, BaseRunId: in.Base.Start.RunId, NewRunId: in.NewRunID,
 		Failure: &failurepb.Failure{Message: in.Reason, FailureInfo: &failurepb.Failure_ResetWorkflowFailureInfo{ResetWorkflowFailureInfo: &failurepb.ResetWorkflowFailureInfo{}}},
 	}}
 	t.add(e)
@@ -230,15 +234,15 @@ func (t *Tx) renewActivity(a *statepb.Activity) {
 	t.dispatchActivity(a)
 }
 
-// CloseForReset terminates the open run that the reset run replaces. Base is the fold that the reset begins with: children that
-// it has go on with the new run, the others meet their parent close policy.
-func (t *Tx) CloseForReset(newRunID string, base *State, reason string) error {
+// CloseForReset terminates the open run that the reset run replaces. Fold is what the reset begins with: children that it has go
+// on with the new run, the others meet their parent close policy.
+func (t *Tx) CloseForReset(newRunID string, fold *State, reason string) error {
 	if !t.open() {
 		return errCompleted
 	}
 	t.NoteReset(newRunID)
 	t.inherited = map[string]bool{}
-	for _, c := range base.Children {
+	for _, c := range fold.Children {
 		t.inherited[c.CreateRequestId] = true
 	}
 	t.terminate(Termination{Reason: reason, Identity: resetIdentity})

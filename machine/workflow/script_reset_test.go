@@ -39,7 +39,7 @@ func scriptReset(s *script, in input) {
 	s.printf("reset to %s", s.state.ResetRunID())
 	tx, err := Reset(Resetting{
 		NewRunID: "reset-run", RequestID: "reset-1", Reason: in.or("reason", "again"),
-		Between: between, Later: s.events[finish-1:], Known: []*State{s.state}, Exclude: exclusions(in),
+		Between: between, Later: s.events[finish-1:], Base: s.state, Exclude: exclusions(in),
 	}, base, s.now, s.env)
 	if err != nil {
 		s.t.Fatal(err)

@@ -43,7 +43,7 @@ type Tx struct {
 
 	events     []*historypb.HistoryEvent // appended, with ids
 	firstEvent int64
-	pending    []*statepb.Buffered       // of buffered types, in order of arrival, still without ids
+	pending    []*statepb.Buffered // of buffered types, in order of arrival, still without ids
 	effects    []Effect
 
 	durable    bool // something must be written

@@ -237,7 +237,11 @@ func (t *Tx) closeUpdates() {
 	}
 }
 
-func (t *Tx) answer(o UpdateOutcome) { t.answers = append(t.answers, o) }
+// answer notes an update's answer. Of several in one transition only the last counts: an update that is accepted and completed
+// at once is completed, also for those who wait for its acceptance only.
+func (t *Tx) answer(o UpdateOutcome) {
+	t.answers = append(slices.DeleteFunc(t.answers, func(earlier UpdateOutcome) bool { return earlier.ID == o.ID }), o)
+}
 
 func (t *Tx) answerFailure(id string, failure *failurepb.Failure) {
 	t.answer(UpdateOutcome{ID: id, Stage: enumspb.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED,

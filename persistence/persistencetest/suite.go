@@ -41,6 +41,7 @@ func Run(t *testing.T, open func(t *testing.T) Opener) {
 		{"TaskQueues", taskQueueTests},
 		{"Namespaces", namespaceTests},
 		{"Members", memberTests},
+		{"Inspect", inspectTests},
 		{"Limits", limitTests},
 		{"Concurrency", concurrencyTests},
 	} {

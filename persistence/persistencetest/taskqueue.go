@@ -16,6 +16,7 @@ var taskQueueTests = []namedTest{
 	{"fencing", testQueueFencing},
 	{"tasks come in order", testTaskOrder},
 	{"tasks in pages", testTaskPages},
+	{"tasks are counted", testCountTasks},
 	{"tasks are written all or none", testTasksAtomic},
 	{"ranges are deleted", testDeleteTasks},
 	{"a deleted queue", testDeleteQueue},
@@ -139,6 +140,22 @@ func testTaskPages(e *env) {
 		got, after = append(got, page...), page[len(page)-1]
 	}
 	require.Equal(e, all, got)
+}
+
+func testCountTasks(e *env) {
+	key := e.queue(0)
+	other := e.queue(1)
+	count := func(belowID int64) map[int16]int64 {
+		counts, err := e.store.CountTasks(e.ctx, key, belowID)
+		require.NoError(e, err)
+		return counts
+	}
+	require.Empty(e, count(100), "of a queue that does not exist")
+	e.backlog(key, persistence.TaskKey{Level: 1, Pass: 9, ID: 1}, persistence.TaskKey{Level: 3, ID: 2}, persistence.TaskKey{Level: 3, Pass: 5, ID: 3}, persistence.TaskKey{Level: 3, ID: 4})
+	e.backlog(other, persistence.TaskKey{Level: 3, ID: 1})
+	require.Equal(e, map[int16]int64{1: 1, 3: 3}, count(5))
+	require.Equal(e, map[int16]int64{1: 1, 3: 2}, count(4), "the id is exclusive")
+	require.Empty(e, count(1))
 }
 
 func testTasksAtomic(e *env) {

@@ -194,7 +194,7 @@ func encodeEvents(events []*eventpb.HistoryEvent) ([]byte, error) {
 
 // write commits a mutation and turns its failure into what the caller must do or hear. It goes on when the caller gives up.
 func (x *access) write(m *persistence.Mutation) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.ctx), commitTimeout)
+	ctx, cancel := x.writeContext()
 	defer cancel()
 	begun := time.Now()
 	err := x.Service.store.Commit(ctx, m)
@@ -204,6 +204,15 @@ func (x *access) write(m *persistence.Mutation) error {
 	}
 	x.metrics.transitions.WithLabelValues("durable").Add(float64(len(m.Runs)))
 	return nil
+}
+
+// writeContext is that of a write: it outlives its caller, but a stopping service does not wait for long.
+func (x *access) writeContext() (context.Context, context.CancelFunc) {
+	timeout := commitTimeout
+	if x.Service.ctx.Err() != nil {
+		timeout = stopTimeout
+	}
+	return context.WithTimeout(context.WithoutCancel(x.ctx), timeout)
 }
 
 // writeError drops what is not known for sure after a failed write.

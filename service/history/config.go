@@ -69,12 +69,14 @@ const (
 	historyPageBytes = 2 << 20
 	// longPollWait is how long a read of the history, or a wait for an update, goes on without news.
 	longPollWait = 20 * time.Second
-	// deadlineMargin is how long before the caller's deadline a wait ends, so that its answer still arrives.
+	// deadlineMargin is how long before the caller's deadline a wait ends, so that its answer still arrives. Of a short deadline
+	// it is one part in deadlineParts.
 	deadlineMargin = time.Second
+	deadlineParts  = 4
+	// queryWaitMax bounds the wait of a query whose caller has no deadline.
+	queryWaitMax = time.Minute
 	// bufferedQueriesMax is how many queries of one run may wait for its workflow task.
 	bufferedQueriesMax = 1
 	// queryAttemptsMax is the attempt of a failing workflow task from which queries are refused.
 	queryAttemptsMax = 3
-	// eventBytesMax bounds an estimate of one event's size for allocation only.
-	eventBytesMax = 4 << 10
 )

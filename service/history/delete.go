@@ -47,7 +47,7 @@ func (x *access) deleteRun(r *run) (deleted bool, err error) {
 	if r.state.OwesEffects() {
 		return false, nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.ctx), commitTimeout)
+	ctx, cancel := x.writeContext()
 	defer cancel()
 	err = x.Service.store.DeleteRun(ctx, x.chain.key, x.chain.epoch, r.bucket, r.id)
 	if err != nil {

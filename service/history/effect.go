@@ -86,7 +86,6 @@ func (x *access) carryOut(r *run, list []workflow.Effect) {
 			x.effects.end(id)
 		}
 	}
-	x.metrics.effects.Set(float64(x.effects.count()))
 }
 
 // insistOn carries out one effect, with retries for as long as the state asks for it.
@@ -95,7 +94,6 @@ func (s *Service) insistOn(t target, e workflow.Effect, id effectKey) {
 		if key, runID, waiting := s.effects.end(id); waiting {
 			s.resumeRun(s.ctx, key, runID)
 		}
-		s.metrics.effects.Set(float64(s.effects.count()))
 	}()
 	for pause := (backoff{}); ; {
 		err := s.perform(t, e)

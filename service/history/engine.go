@@ -156,7 +156,4 @@ func (s *Service) evict() {
 		c.unlock()
 		s.chains.put(c)
 	}
-	runs, bytes := s.cache.size()
-	s.metrics.runs.Set(float64(runs))
-	s.metrics.cacheBytes.Set(float64(bytes))
 }

@@ -70,11 +70,7 @@ func (s *Service) GetWorkflowExecutionHistory(ctx context.Context, in *historypb
 
 // look finds a run, and with wait set waits until it has news, for as long as a long poll goes on.
 func (s *Service) look(ctx context.Context, key persistence.ExecutionKey, runID string, wait bool, news func(*view) bool) (*view, error) {
-	end := time.Now().Add(longPollWait)
-	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-deadlineMargin).Before(end) {
-		end = deadline.Add(-deadlineMargin)
-	}
-	timeout := time.NewTimer(max(time.Until(end), 0))
+	timeout := time.NewTimer(waitTime(ctx, longPollWait))
 	defer timeout.Stop()
 	for {
 		var (

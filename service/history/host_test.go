@@ -36,16 +36,31 @@ const (
 
 // world is what outlives a host: the database, matching and the namespace.
 type world struct {
-	t        *testing.T
+	t *testing.T
+	// stored is the database; db is it, too, unless the test is on another one.
+	stored   store
 	db       *historytest.Store
 	queues   *historytest.Matching
 	registry *namespace.Registry
 	space    *namespace.Namespace
 }
 
+// store is what a world needs of a database.
+type store interface {
+	Store
+	namespace.Store
+}
+
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, db: historytest.NewStore(), queues: historytest.NewMatching()}
-	w.registry = namespace.New(w.db)
+	db := historytest.NewStore()
+	w := newWorldOn(t, db)
+	w.db = db
+	return w
+}
+
+func newWorldOn(t *testing.T, stored store) *world {
+	w := &world{t: t, stored: stored, queues: historytest.NewMatching()}
+	w.registry = namespace.New(stored)
 	n, err := w.registry.Create(t.Context(), namespace.NewRecord(testNamespace, 24*time.Hour))
 	require.NoError(t, err)
 	w.space = n
@@ -60,7 +75,7 @@ type host struct {
 }
 
 func (w *world) start(config Config) *host {
-	s := New(Params{Store: w.db, Matching: w.queues.Client(), Namespaces: w.registry, Config: config})
+	s := New(Params{Store: w.stored, Matching: w.queues.Client(), Namespaces: w.registry, Config: config})
 	s.history = historypb.LocalHistoryServiceClient{Server: s}
 	ctx, cancel := context.WithTimeout(w.t.Context(), testTimeout)
 	require.NoError(w.t, s.Start(ctx))

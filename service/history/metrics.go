@@ -6,42 +6,48 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	transitions *prometheus.CounterVec // by kind: durable, volatile
 	commits     *prometheus.HistogramVec
-	runs        prometheus.Gauge
-	cacheBytes  prometheus.Gauge
-	effects     prometheus.Gauge
 	effectTries *prometheus.CounterVec
-	timers      prometheus.Gauge
-	shards      prometheus.Gauge
 	busy        prometheus.Counter
 }
 
-func newMetrics(registerer prometheus.Registerer) *metrics {
-	opts := func(name, help string) prometheus.Opts {
-		return prometheus.Opts{Namespace: "perdure", Subsystem: "history", Name: name, Help: help}
-	}
-	gauge := func(name, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts(opts(name, help)))
-	}
+func metricOpts(name, help string) prometheus.Opts {
+	return prometheus.Opts{Namespace: "perdure", Subsystem: "history", Name: name, Help: help}
+}
+
+func newMetrics() *metrics {
 	counters := func(name, help, label string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts(opts(name, help)), []string{label})
+		return prometheus.NewCounterVec(prometheus.CounterOpts(metricOpts(name, help)), []string{label})
 	}
-	m := &metrics{
+	return &metrics{
 		transitions: counters("transitions_total", "State transitions, by kind: durable (one commit each), volatile.", "kind"),
 		commits: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: "perdure", Subsystem: "history", Name: "commit_seconds", Help: "Latency of commits, by result.",
+			Namespace: "perdure", Subsystem: "history", Name: "commit_seconds",
+			Help:    "Latency of commits, by result: ok, fenced, conflict, unknown, failed.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}, []string{"result"}),
-		runs:        gauge("cached_runs", "Runs in memory."),
-		cacheBytes:  gauge("cached_bytes", "Approximate memory of the cached runs."),
-		effects:     gauge("effects_pending", "Effects that are being carried out."),
 		effectTries: counters("effect_tries_total", "Attempts to carry out an effect, by result: done, failed.", "result"),
-		timers:      gauge("timers", "Wake-ups in memory."),
-		shards:      gauge("shards_owned", "Shards that this host owns."),
-		busy: prometheus.NewCounter(prometheus.CounterOpts(opts("busy_total",
+		busy: prometheus.NewCounter(prometheus.CounterOpts(metricOpts("busy_total",
 			"Calls refused because too many others waited for the same execution."))),
 	}
-	if registerer != nil {
-		registerer.MustRegister(m.transitions, m.commits, m.runs, m.cacheBytes, m.effects, m.effectTries, m.timers, m.shards, m.busy)
+}
+
+// register exports the metrics, and gauges that are read when they are asked for.
+func (s *Service) register(registerer prometheus.Registerer) {
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts(metricOpts(name, help)), value)
 	}
-	return m
+	m := s.metrics
+	registerer.MustRegister(m.transitions, m.commits, m.effectTries, m.busy,
+		gauge("cached_runs", "Runs in memory.", func() float64 {
+			runs, _ := s.cache.size()
+			return float64(runs)
+		}),
+		gauge("cached_bytes", "Approximate memory of the cached runs.", func() float64 {
+			_, bytes := s.cache.size()
+			return float64(bytes)
+		}),
+		gauge("effects_pending", "Effects that are being carried out.", func() float64 { return float64(s.effects.count()) }),
+		gauge("timers", "Wake-ups in memory.", func() float64 { return float64(s.timers.count()) }),
+		gauge("shards_owned", "Shards that this host owns.", func() float64 { return float64(s.ownership.count()) }),
+	)
 }

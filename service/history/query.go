@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
+	eventpb "go.temporal.io/api/history/v1"
 	querypb "go.temporal.io/api/query/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
@@ -139,12 +140,14 @@ func routeQuery(ctx context.Context, r *run) (direct bool, err error) {
 
 // awaitQuery waits for the workflow task that a query travels with. Nil: decide anew.
 func (s *Service) awaitQuery(ctx context.Context, q *bufferedQuery) *queryAnswer {
+	wait, cancel := context.WithTimeout(ctx, waitTime(ctx, queryWaitMax))
+	defer cancel()
 	var err error
 	select {
 	case <-q.released:
 		return q.outcome
-	case <-ctx.Done():
-		err = ctx.Err()
+	case <-wait.Done():
+		err = wait.Err()
 	case <-s.ctx.Done():
 		err = errStopped
 	}
@@ -301,6 +304,7 @@ func (s *Service) RecordQueryTaskStarted(ctx context.Context, in *historypb.Reco
 	if err != nil {
 		return nil, err
 	}
+	reply.task.History = &eventpb.History{} // an SDK takes a task without any for a broken one
 	if !in.GetSticky() {
 		token := &tokenpb.HistoryPage{RunId: reply.history.runID, LastEventId: reply.history.last}
 		reply.task.History, reply.task.NextPageToken, err = workerPage(ctx, reply.history, 1, historyPageMax, token, nil)

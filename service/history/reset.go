@@ -62,7 +62,7 @@ func (x *access) reset(req *workflowservice.ResetWorkflowExecutionRequest) (stri
 	if err != nil {
 		return "", err
 	}
-	folded, err := foldPrefix(prefix)
+	folded, err := foldPrefix(base.id, prefix)
 	if err != nil {
 		return "", fmt.Errorf("fold run %s up to event %d: %w", base.id, req.GetWorkflowTaskFinishEventId(), err)
 	}
@@ -155,7 +155,7 @@ func (x *access) readPrefix(base *run, finish int64) (prefix []persistence.Trans
 
 // foldPrefix is the state after rows. Snapshots delete rows without events, and with them the news that something which is
 // pending in an older row has ended while a workflow task was running; but the events that tell of it are in later rows.
-func foldPrefix(prefix []persistence.Transition) (*workflow.State, error) {
+func foldPrefix(runID string, prefix []persistence.Transition) (*workflow.State, error) {
 	parts := make([][]byte, len(prefix))
 	for i, row := range prefix {
 		parts[i] = row.Parts
@@ -163,6 +163,14 @@ func foldPrefix(prefix []persistence.Transition) (*workflow.State, error) {
 	state, err := workflow.Load(nil, parts)
 	if err != nil {
 		return nil, err
+	}
+	if copied := state.Start.RunId; copied != runID { // the run comes of a reset itself: its first rows are another run's
+		state.Start.RunId = runID
+		for _, p := range state.Core.ResetPoints.GetPoints() {
+			if p.RunId == copied {
+				p.RunId = runID
+			}
+		}
 	}
 	for _, row := range prefix {
 		events := &statepb.Events{}

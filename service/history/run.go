@@ -45,7 +45,7 @@ type run struct {
 }
 
 // runOverhead is the memory of a run apart from its payloads, roughly.
-const runOverhead = 3 << 10
+const runOverhead = 6 << 10
 
 // bytes is how much memory the run takes, roughly: decoded parts are about twice their encoding.
 func (r *run) bytes() int64 {

@@ -93,7 +93,7 @@ func New(p Params) *Service {
 		namespaces: p.Namespaces,
 		owner:      p.Owner,
 		logger:     p.Logger,
-		metrics:    newMetrics(p.Metrics),
+		metrics:    newMetrics(),
 		clock:      newClock(p.Now),
 		config:     p.Config.withDefaults(),
 		chains:     chains{byKey: map[persistence.ExecutionKey]*chain{}},
@@ -103,6 +103,9 @@ func New(p Params) *Service {
 	s.cache = newCache(s.config.CacheBytes)
 	s.timers = newTimers()
 	s.effects = newEffects(s.config.EffectsMax)
+	if p.Metrics != nil {
+		s.register(p.Metrics)
+	}
 	return s
 }
 

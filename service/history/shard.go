@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -93,7 +92,6 @@ func (s *Service) take(ctx context.Context, shards []persistence.ShardID) error 
 	for _, shard := range shards {
 		s.ownership.set(shard, epochs[shard]) // 0 if it could not be taken
 	}
-	s.metrics.shards.Set(float64(s.ownership.count()))
 	s.dropStale(shards)
 	return nil
 }
@@ -104,7 +102,6 @@ func (s *Service) release(ctx context.Context, shards []persistence.ShardID) {
 	for _, shard := range shards {
 		s.ownership.set(shard, 0)
 	}
-	s.metrics.shards.Set(float64(s.ownership.count()))
 	s.dropStale(shards)
 }
 
@@ -115,7 +112,6 @@ func (s *Service) lost(shard persistence.ShardID, epoch persistence.Epoch) {
 	}
 	s.logger.Warn("shard has another owner", zap.Int32("shard", int32(shard)), zap.Int64("epoch", int64(epoch)))
 	s.ownership.set(shard, 0)
-	s.metrics.shards.Set(float64(s.ownership.count()))
 	s.background(func() { s.dropStale([]persistence.ShardID{shard}) })
 }
 
@@ -168,18 +164,6 @@ func (s *Service) dropStale(shards []persistence.ShardID) {
 			c.unlock()
 		}
 		s.chains.put(c)
-	}
-}
-
-// sleep waits; false: the context ended before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -146,7 +146,6 @@ func (s *Service) timerLoop() {
 			refresh = s.raiseHorizon(now)
 		}
 		due, next := s.timers.due(now, timersFiringMax)
-		s.metrics.timers.Set(float64(s.timers.count()))
 		for _, w := range due {
 			select {
 			case s.timers.firing <- struct{}{}:
@@ -235,7 +234,7 @@ func (x *access) fire(r *run) error {
 	if err := x.commit(c); err != nil {
 		return err
 	}
-	if next = r.state.NextDeadline(); next.After(x.now) {
+	if next = r.state.NextDeadline(); next.IsZero() || next.After(x.now) {
 		r.notBefore = time.Time{}
 	}
 	return nil

@@ -3,7 +3,6 @@ package history
 import (
 	"context"
 	"slices"
-	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
@@ -112,7 +111,9 @@ func (a *awaited) ref(id string) *updatepb.UpdateRef {
 	return &updatepb.UpdateRef{WorkflowExecution: execOf(a.run.chain.key.BusinessID, a.run.id), UpdateId: id}
 }
 
-// updateNews waits for the stage that was asked for, at most for the time of a long poll, and returns what has been reached.
+// updateNews waits for the stage that was asked for, at most for the time of a long poll, and returns what has been reached. A
+// caller whose deadline comes first gets DEADLINE_EXCEEDED: to many of them an early answer with less than they asked for would
+// look like one.
 func (s *Service) updateNews(ctx context.Context, a *awaited) (updateNews, error) {
 	news := a.news
 	if a.wait != nil {
@@ -135,7 +136,7 @@ func (s *Service) updateNews(ctx context.Context, a *awaited) (updateNews, error
 }
 
 func (s *Service) awaitUpdate(ctx context.Context, a *awaited) (updateNews, error) {
-	timeout, cancel := context.WithTimeout(ctx, untilAnswer(ctx))
+	timeout, cancel := context.WithTimeout(ctx, longPollWait)
 	defer cancel()
 	select {
 	case news := <-a.wait.told:
@@ -159,14 +160,6 @@ func (s *Service) awaitUpdate(ctx context.Context, a *awaited) (updateNews, erro
 	default:
 		return news, ctx.Err()
 	}
-}
-
-// untilAnswer is how long a call may wait for news.
-func untilAnswer(ctx context.Context) time.Duration {
-	if deadline, ok := ctx.Deadline(); ok {
-		return min(longPollWait, max(time.Until(deadline)-deadlineMargin, 0))
-	}
-	return longPollWait
 }
 
 func (r *run) removeUpdate(w *updateWait) {

@@ -78,7 +78,7 @@ func TestHTTPPort(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer taken.Close()
+	t.Cleanup(func() { taken.Close() }) // not deferred: the cases run in parallel, after this function has returned
 	_, takenPort, _ := net.SplitHostPort(taken.Addr().String())
 	noDatabase := filepath.Join(t.TempDir(), "text")
 	require.NoError(t, os.WriteFile(noDatabase, []byte(strings.Repeat("not a database ", 100)), 0o600))

@@ -2,14 +2,17 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/perdure/perdure/persistence/sql/postgres/pgtest"
 )
@@ -59,6 +62,7 @@ func StartOnPostgres(t testing.TB) *Server {
 		p.AwaitReady(s.Addr)
 	}
 	launch()
+	s.registerDefault(t)
 	s.Crash = func() { p.Kill(); launch() }
 	return s
 }
@@ -80,6 +84,7 @@ func StartCluster(t testing.TB) *Server {
 		processes[2].AwaitReady(s.Addr)
 	}
 	launch()
+	s.registerDefault(t)
 	s.Crash = func() {
 		for _, p := range processes {
 			p.Kill()
@@ -87,6 +92,22 @@ func StartCluster(t testing.TB) *Server {
 		launch()
 	}
 	return s
+}
+
+// registerDefault makes the namespace "default", which only the development server makes by itself.
+func (s *Server) registerDefault(t testing.TB) {
+	t.Helper()
+	c, err := client.NewNamespaceClient(client.Options{HostPort: s.Addr, Logger: Quiet{}})
+	require.NoError(t, err)
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), ReadyMax)
+	defer cancel()
+	err = c.Register(ctx, &workflowservice.RegisterNamespaceRequest{
+		Namespace: client.DefaultNamespace, WorkflowExecutionRetentionPeriod: durationpb.New(24 * time.Hour),
+	})
+	if !errors.As(err, new(*serviceerror.NamespaceAlreadyExists)) {
+		require.NoError(t, err)
+	}
 }
 
 // Dial makes an SDK client; it waits until the server can be used.
@@ -97,7 +118,7 @@ func (s *Server) Dial(t testing.TB) client.Client {
 	t.Cleanup(c.Close)
 	require.Eventually(t, func() bool {
 		_, err := c.DescribeWorkflowExecution(context.Background(), "no-such-workflow", "")
-		return err != nil && strings.Contains(strings.ToLower(err.Error()), "not found")
+		return errors.As(err, new(*serviceerror.NotFound))
 	}, ReadyMax, 50*time.Millisecond, "the server never answered for its default namespace")
 	return c
 }

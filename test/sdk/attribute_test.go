@@ -138,18 +138,6 @@ func attributeUpsert(e *env) {
 	require.Equal(e, []string{run.GetID()}, e.list("ExecutionStatus = 'Completed'"+mine))
 }
 
-func attributeUntyped(e *env) {
-	e.withAttributes()
-	e.work(code{"main": func(ctx workflow.Context) error {
-		return workflow.UpsertSearchAttributes(ctx, map[string]any{"TestKeyword": "upserted"}) //nolint:staticcheck // the deprecated way has to work as well
-	}})
-	o := e.options()
-	o.SearchAttributes = map[string]any{"TestInt": 5, "TestKeyword": "started"}
-	run := e.startWith(o, "main")
-	e.done(run)
-	require.Equal(e, []string{run.GetID()}, e.list("TestInt = 5 AND TestKeyword = 'upserted' AND WorkflowId = '"+run.GetID()+"'"))
-}
-
 func attributeUnknown(e *env) {
 	o := e.options()
 	o.TypedSearchAttributes = temporal.NewSearchAttributes(temporal.NewSearchAttributeKeyInt64("NobodyRegisteredIt").ValueSet(1))

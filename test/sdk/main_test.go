@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(envAddress) != "" {
 		os.Exit(m.Run())
 	}
-	os.Exit(harness.Main(m, "cmd/perdure"))
+	os.Exit(harness.Main(m, "cmd/..."))
 }
 
 func isSet(name string) bool {
@@ -72,7 +72,7 @@ func TestFeatures(t *testing.T) {
 		}
 		return
 	}
-	for _, flavour := range []harness.Flavour{{Name: "start-dev", Start: harness.StartDev}, {Name: "postgres", Start: harness.StartOnPostgres}} {
+	for _, flavour := range harness.Flavours {
 		t.Run(flavour.Name, func(t *testing.T) {
 			addr := flavour.Start(t).Addr
 			t.Run("all", func(t *testing.T) { // returns when all are done, so that the server ends after them

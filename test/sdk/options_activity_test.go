@@ -69,29 +69,6 @@ func activityDisableEager(e *env) {
 	require.Zero(e, got)
 }
 
-// The intent is deprecated, but recorded.
-func activityVersioningIntent(e *env) {
-	e.work(code{
-		"act": func() error { return nil },
-		"main": func(ctx workflow.Context) error {
-			for _, intent := range []temporal.VersioningIntent{temporal.VersioningIntentUnspecified, temporal.VersioningIntentUseAssignmentRules} { //nolint:staticcheck // deprecated, but there
-				ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, VersioningIntent: intent})
-				if err := workflow.ExecuteActivity(ctx, "act").Get(ctx, nil); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	})
-	run := e.start("main")
-	e.done(run)
-	var got []bool
-	for _, event := range e.history(run).all(enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED) {
-		got = append(got, event.GetActivityTaskScheduledEventAttributes().GetUseWorkflowBuildId()) //nolint:staticcheck // as above
-	}
-	require.Equal(e, []bool{true, false}, got)
-}
-
 func activitySummary(e *env) {
 	e.work(code{
 		"act": func() error { return nil },

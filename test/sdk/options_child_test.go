@@ -1,7 +1,6 @@
 package sdk
 
 import (
-	"errors"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -51,16 +50,6 @@ func (e *env) runChild(o workflow.ChildWorkflowOptions) string {
 	e.work(code{"child": func(ctx workflow.Context) error { return nil }, "main": parent(o)})
 	e.done(e.start("main"))
 	return o.WorkflowID
-}
-
-// A child in a namespace that does not exist is refused, and with it the task.
-func childNamespace(e *env) {
-	c, link := e.dial(client.Options{})
-	e.workWith(c, e.queue, worker.Options{}, code{"main": parent(workflow.ChildWorkflowOptions{Namespace: "no-such-namespace"})})
-	run := e.start("main")
-	e.eventually("the server refuses the child", func() bool { return link.errorsOf("RespondWorkflowTaskCompleted") != nil })
-	require.ErrorContains(e, link.errorsOf("RespondWorkflowTaskCompleted"), "no-such-namespace")
-	require.NoError(e, e.c.TerminateWorkflow(e.ctx, run.GetID(), "", "enough"))
 }
 
 func childTaskQueue(e *env) {
@@ -124,36 +113,10 @@ func childMemo(e *env) {
 	require.Equal(e, "of the child", memoValue(e, d.WorkflowExecutionInfo.Memo, "note"))
 }
 
-func childAttributes(e *env) {
-	e.withAttributes()
-	id := e.runChild(workflow.ChildWorkflowOptions{SearchAttributes: map[string]any{"TestKeyword": "child " + e.queue}}) //nolint:staticcheck // deprecated, but there
-	require.Equal(e, []string{id}, e.list("TestKeyword = 'child "+e.queue+"'"))
-}
-
 func childTypedAttributes(e *env) {
 	e.withAttributes()
 	id := e.runChild(workflow.ChildWorkflowOptions{TypedSearchAttributes: temporal.NewSearchAttributes(keyInt.ValueSet(42))})
 	require.Equal(e, []string{id}, e.list("TestInt = 42 AND TaskQueue = '"+e.queue+"'"))
-}
-
-// The intent is deprecated, but recorded.
-func childVersioningIntent(e *env) {
-	e.work(code{
-		"child": func(ctx workflow.Context) error { return nil },
-		"main": func(ctx workflow.Context) error {
-			unspecified, rules := temporal.VersioningIntentUnspecified, temporal.VersioningIntentUseAssignmentRules //nolint:staticcheck // deprecated, but there
-			return errors.Join(
-				parent(workflow.ChildWorkflowOptions{VersioningIntent: unspecified})(ctx), parent(workflow.ChildWorkflowOptions{VersioningIntent: rules})(ctx),
-			)
-		},
-	})
-	run := e.start("main")
-	e.done(run)
-	var got []bool
-	for _, event := range e.history(run).all(enumspb.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED) {
-		got = append(got, event.GetStartChildWorkflowExecutionInitiatedEventAttributes().GetInheritBuildId()) //nolint:staticcheck // as above
-	}
-	require.Equal(e, []bool{true, false}, got)
 }
 
 func childVersioningOverride(e *env) {

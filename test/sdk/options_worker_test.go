@@ -322,27 +322,6 @@ func workerEager(e *env, o worker.Options, want int) {
 	require.Equal(e, want, got)
 }
 
-// The build of a worker that does not use versioning stands in the history.
-func workerBuildID(e *env) {
-	e.workWith(e.c, e.queue, worker.Options{BuildID: "build-7"}, nothing) //nolint:staticcheck // deprecated, but there
-	run := e.start("main")
-	e.done(run)
-	completed := e.history(run).one(e, enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED).GetWorkflowTaskCompletedEventAttributes()
-	require.Equal(e, "build-7", completed.GetWorkerVersion().GetBuildId()) //nolint:staticcheck // as above
-}
-
-// A worker with a build that no rule names gets nothing: all work goes to the one without versions.
-func workerBuildIDVersioning(e *env) {
-	versioned := worker.Options{BuildID: "nobody-asked-for-it", UseBuildIDForVersioning: true, Identity: "versioned"} //nolint:staticcheck // deprecated, but there
-	e.workWith(e.c, e.queue, versioned, nothing)
-	e.workWith(e.c, e.queue, worker.Options{Identity: "plain"}, nothing)
-	for range 8 {
-		run := e.start("main")
-		e.done(run)
-		require.Equal(e, "plain", e.history(run).one(e, enumspb.EVENT_TYPE_WORKFLOW_TASK_STARTED).GetWorkflowTaskStartedEventAttributes().Identity)
-	}
-}
-
 // New workflows go to the current version.
 func workerDeployment(e *env) {
 	e.deployment(workflow.VersioningBehaviorPinned, "one", "two")
@@ -371,7 +350,7 @@ func workerPreferredVersion(e *env) {
 type halfBusy struct{}
 
 func (halfBusy) MemoryUsage(*worker.SysInfoContext) (float64, error) { return 0.25, nil }
-func (halfBusy) CpuUsage(*worker.SysInfoContext) (float64, error)    { return 0.5, nil } //nolint:revive // the name is the SDK's
+func (halfBusy) CpuUsage(*worker.SysInfoContext) (float64, error)    { return 0.5, nil }
 
 // What a worker says about its machine is shown by the server.
 func workerSysInfo(e *env) {
@@ -385,10 +364,14 @@ func workerSysInfo(e *env) {
 			Namespace: "default", Query: fmt.Sprintf("TaskQueue = '%s'", e.queue),
 		})
 		requireImplemented(e, err)
-		if err != nil || len(list.WorkersInfo) == 0 { //nolint:staticcheck // the older field, which all servers fill
+		if err != nil || len(list.Workers) == 0 {
 			return false
 		}
-		host := list.WorkersInfo[0].GetWorkerHeartbeat().GetHostInfo() //nolint:staticcheck // as above
+		d, err := e.c.WorkflowService().DescribeWorker(e.ctx, &workflowservice.DescribeWorkerRequest{
+			Namespace: "default", WorkerInstanceKey: list.Workers[0].WorkerInstanceKey,
+		})
+		require.NoError(e, err)
+		host := d.WorkerInfo.GetWorkerHeartbeat().GetHostInfo()
 		return host.GetCurrentHostCpuUsage() == 0.5 && host.GetCurrentHostMemUsage() == 0.25
 	})
 }

@@ -7,7 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 )
 
@@ -18,6 +20,7 @@ var queryFeatures = group{"query", map[string]func(*env){
 	"failing": queryFailing,
 	"reject":  queryReject,
 	"stack":   queryStack,
+	"polled":  queryPolled,
 }}
 
 // counter is a workflow that adds up signals until it gets 0, and answers queries.
@@ -148,6 +151,30 @@ func queryStack(e *env) {
 	e.work(code{"main": counter})
 	run := e.start("main")
 	require.Contains(e, query[string](e, run, client.QueryTypeStackTrace), "counter")
+	e.signal(run, "add", 0)
+	e.done(run)
+}
+
+// Each query that a worker is given is one that it can answer: it comes to the worker once.
+func queryPolled(e *env) {
+	const count = 5
+	c, link := e.dial(client.Options{})
+	e.workWith(c, e.queue, worker.Options{}, code{"main": counter})
+	run := e.start("main")
+	e.awaitIdle(run, 1)
+	for range count {
+		require.Zero(e, query[int](e, run, "sum", 1))
+	}
+	polls, tasks := seen[*workflowservice.PollWorkflowTaskQueueRequest, *workflowservice.PollWorkflowTaskQueueResponse](link)
+	given := 0
+	for i, task := range tasks {
+		if task.Query != nil {
+			given++
+			require.NotNil(e, task.History, "the SDK panics over a task without a history")
+			require.Equal(e, cached(), polls[i].TaskQueue.Kind == enumspb.TASK_QUEUE_KIND_STICKY)
+		}
+	}
+	require.Equal(e, count, given)
 	e.signal(run, "add", 0)
 	e.done(run)
 }

@@ -17,6 +17,7 @@ var timerFeatures = group{"timer", map[string]func(*env){
 	"cancel":   timerCancel,
 	"duration": timerDuration,
 	"await":    timerAwait,
+	"short":    timerShort,
 	"selector": selectorMix,
 	"default":  selectorDefault,
 }}
@@ -75,6 +76,23 @@ func timerDuration(e *env) {
 	started, fired := h.one(e, enumspb.EVENT_TYPE_TIMER_STARTED), h.one(e, enumspb.EVENT_TYPE_TIMER_FIRED)
 	require.GreaterOrEqual(e, fired.EventTime.AsTime().Sub(started.EventTime.AsTime()), 700*time.Millisecond)
 	require.Equal(e, started.EventId, fired.GetTimerFiredEventAttributes().StartedEventId)
+}
+
+// Short timers one after the other are as short as asked: none waits for a tick of some clock.
+func timerShort(e *env) {
+	const count = 20
+	e.work(code{"main": func(ctx workflow.Context) (time.Duration, error) {
+		before := workflow.Now(ctx)
+		for range count {
+			if err := workflow.Sleep(ctx, 20*time.Millisecond); err != nil {
+				return 0, err
+			}
+		}
+		return workflow.Now(ctx).Sub(before), nil
+	}})
+	took := result[time.Duration](e, e.start("main"))
+	require.GreaterOrEqual(e, took, count*20*time.Millisecond)
+	require.Less(e, took, count*time.Second/2)
 }
 
 func timerAwait(e *env) {

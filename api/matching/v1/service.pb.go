@@ -11,11 +11,13 @@ import (
 	v13 "go.temporal.io/api/common/v1"
 	v1 "go.temporal.io/api/enums/v1"
 	_ "go.temporal.io/api/query/v1"
+	v14 "go.temporal.io/api/taskqueue/v1"
 	v12 "go.temporal.io/api/workflowservice/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	_ "google.golang.org/protobuf/types/known/durationpb"
-	_ "google.golang.org/protobuf/types/known/timestamppb"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
+	wrapperspb "google.golang.org/protobuf/types/known/wrapperspb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -183,8 +185,10 @@ type AddTaskResponse struct {
 	Matched bool `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
 	// Of a sticky queue without a live worker: nothing was stored, use the normal queue.
 	StickyWorkerUnavailable bool `protobuf:"varint,2,opt,name=sticky_worker_unavailable,json=stickyWorkerUnavailable,proto3" json:"sticky_worker_unavailable,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// Of the queue, as far as the partition knows; unset: one.
+	Partitions    *PartitionCounts `protobuf:"bytes,3,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddTaskResponse) Reset() {
@@ -231,19 +235,82 @@ func (x *AddTaskResponse) GetStickyWorkerUnavailable() bool {
 	return false
 }
 
+func (x *AddTaskResponse) GetPartitions() *PartitionCounts {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+// PartitionCounts says to which partitions of a queue tasks go: those below write. Polls go to those below read, which has not less:
+// a partition takes no more tasks while it empties.
+type PartitionCounts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Read          int32                  `protobuf:"varint,1,opt,name=read,proto3" json:"read,omitempty"`
+	Write         int32                  `protobuf:"varint,2,opt,name=write,proto3" json:"write,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionCounts) Reset() {
+	*x = PartitionCounts{}
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionCounts) ProtoMessage() {}
+
+func (x *PartitionCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionCounts.ProtoReflect.Descriptor instead.
+func (*PartitionCounts) Descriptor() ([]byte, []int) {
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PartitionCounts) GetRead() int32 {
+	if x != nil {
+		return x.Read
+	}
+	return 0
+}
+
+func (x *PartitionCounts) GetWrite() int32 {
+	if x != nil {
+		return x.Write
+	}
+	return 0
+}
+
 type PollWorkflowTaskQueueRequest struct {
 	state     protoimpl.MessageState            `protogen:"open.v1"`
 	Partition *Partition                        `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
 	Request   *v12.PollWorkflowTaskQueueRequest `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
 	// Names this poll for CancelPolls.
-	PollId        string `protobuf:"bytes,3,opt,name=poll_id,json=pollId,proto3" json:"poll_id,omitempty"`
+	PollId string `protobuf:"bytes,3,opt,name=poll_id,json=pollId,proto3" json:"poll_id,omitempty"`
+	// The partition that forwards the poll, if one does.
+	ForwardedFrom *Partition `protobuf:"bytes,4,opt,name=forwarded_from,json=forwardedFrom,proto3" json:"forwarded_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PollWorkflowTaskQueueRequest) Reset() {
 	*x = PollWorkflowTaskQueueRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[3]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -255,7 +322,7 @@ func (x *PollWorkflowTaskQueueRequest) String() string {
 func (*PollWorkflowTaskQueueRequest) ProtoMessage() {}
 
 func (x *PollWorkflowTaskQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[3]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -268,7 +335,7 @@ func (x *PollWorkflowTaskQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PollWorkflowTaskQueueRequest.ProtoReflect.Descriptor instead.
 func (*PollWorkflowTaskQueueRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{3}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PollWorkflowTaskQueueRequest) GetPartition() *Partition {
@@ -292,18 +359,27 @@ func (x *PollWorkflowTaskQueueRequest) GetPollId() string {
 	return ""
 }
 
+func (x *PollWorkflowTaskQueueRequest) GetForwardedFrom() *Partition {
+	if x != nil {
+		return x.ForwardedFrom
+	}
+	return nil
+}
+
 type PollActivityTaskQueueRequest struct {
-	state         protoimpl.MessageState            `protogen:"open.v1"`
-	Partition     *Partition                        `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
-	Request       *v12.PollActivityTaskQueueRequest `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
-	PollId        string                            `protobuf:"bytes,3,opt,name=poll_id,json=pollId,proto3" json:"poll_id,omitempty"`
+	state     protoimpl.MessageState            `protogen:"open.v1"`
+	Partition *Partition                        `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Request   *v12.PollActivityTaskQueueRequest `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	PollId    string                            `protobuf:"bytes,3,opt,name=poll_id,json=pollId,proto3" json:"poll_id,omitempty"`
+	// The partition that forwards the poll, if one does.
+	ForwardedFrom *Partition `protobuf:"bytes,4,opt,name=forwarded_from,json=forwardedFrom,proto3" json:"forwarded_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PollActivityTaskQueueRequest) Reset() {
 	*x = PollActivityTaskQueueRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[4]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -315,7 +391,7 @@ func (x *PollActivityTaskQueueRequest) String() string {
 func (*PollActivityTaskQueueRequest) ProtoMessage() {}
 
 func (x *PollActivityTaskQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[4]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -328,7 +404,7 @@ func (x *PollActivityTaskQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PollActivityTaskQueueRequest.ProtoReflect.Descriptor instead.
 func (*PollActivityTaskQueueRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{4}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PollActivityTaskQueueRequest) GetPartition() *Partition {
@@ -352,6 +428,13 @@ func (x *PollActivityTaskQueueRequest) GetPollId() string {
 	return ""
 }
 
+func (x *PollActivityTaskQueueRequest) GetForwardedFrom() *Partition {
+	if x != nil {
+		return x.ForwardedFrom
+	}
+	return nil
+}
+
 type QueryRequest struct {
 	state         protoimpl.MessageState    `protogen:"open.v1"`
 	Partition     *Partition                `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
@@ -363,7 +446,7 @@ type QueryRequest struct {
 
 func (x *QueryRequest) Reset() {
 	*x = QueryRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[5]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +458,7 @@ func (x *QueryRequest) String() string {
 func (*QueryRequest) ProtoMessage() {}
 
 func (x *QueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[5]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +471,7 @@ func (x *QueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
 func (*QueryRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{5}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *QueryRequest) GetPartition() *Partition {
@@ -422,7 +505,7 @@ type StickyWorkerUnavailable struct {
 
 func (x *StickyWorkerUnavailable) Reset() {
 	*x = StickyWorkerUnavailable{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[6]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -434,7 +517,7 @@ func (x *StickyWorkerUnavailable) String() string {
 func (*StickyWorkerUnavailable) ProtoMessage() {}
 
 func (x *StickyWorkerUnavailable) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[6]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +530,7 @@ func (x *StickyWorkerUnavailable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StickyWorkerUnavailable.ProtoReflect.Descriptor instead.
 func (*StickyWorkerUnavailable) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{6}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{7}
 }
 
 type RespondQueryTaskCompletedRequest struct {
@@ -464,7 +547,7 @@ type RespondQueryTaskCompletedRequest struct {
 
 func (x *RespondQueryTaskCompletedRequest) Reset() {
 	*x = RespondQueryTaskCompletedRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[7]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -476,7 +559,7 @@ func (x *RespondQueryTaskCompletedRequest) String() string {
 func (*RespondQueryTaskCompletedRequest) ProtoMessage() {}
 
 func (x *RespondQueryTaskCompletedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[7]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -489,7 +572,7 @@ func (x *RespondQueryTaskCompletedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RespondQueryTaskCompletedRequest.ProtoReflect.Descriptor instead.
 func (*RespondQueryTaskCompletedRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{7}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RespondQueryTaskCompletedRequest) GetNamespaceId() string {
@@ -537,7 +620,7 @@ type DescribeTaskQueueRequest struct {
 
 func (x *DescribeTaskQueueRequest) Reset() {
 	*x = DescribeTaskQueueRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[8]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +632,7 @@ func (x *DescribeTaskQueueRequest) String() string {
 func (*DescribeTaskQueueRequest) ProtoMessage() {}
 
 func (x *DescribeTaskQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[8]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +645,7 @@ func (x *DescribeTaskQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTaskQueueRequest.ProtoReflect.Descriptor instead.
 func (*DescribeTaskQueueRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{8}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DescribeTaskQueueRequest) GetPartition() *Partition {
@@ -589,7 +672,7 @@ type ListTaskQueuePartitionsRequest struct {
 
 func (x *ListTaskQueuePartitionsRequest) Reset() {
 	*x = ListTaskQueuePartitionsRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[9]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +684,7 @@ func (x *ListTaskQueuePartitionsRequest) String() string {
 func (*ListTaskQueuePartitionsRequest) ProtoMessage() {}
 
 func (x *ListTaskQueuePartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[9]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +697,7 @@ func (x *ListTaskQueuePartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTaskQueuePartitionsRequest.ProtoReflect.Descriptor instead.
 func (*ListTaskQueuePartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{9}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListTaskQueuePartitionsRequest) GetNamespaceId() string {
@@ -641,7 +724,7 @@ type UpdateTaskQueueConfigRequest struct {
 
 func (x *UpdateTaskQueueConfigRequest) Reset() {
 	*x = UpdateTaskQueueConfigRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[10]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +736,7 @@ func (x *UpdateTaskQueueConfigRequest) String() string {
 func (*UpdateTaskQueueConfigRequest) ProtoMessage() {}
 
 func (x *UpdateTaskQueueConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[10]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +749,7 @@ func (x *UpdateTaskQueueConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskQueueConfigRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTaskQueueConfigRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{10}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateTaskQueueConfigRequest) GetPartition() *Partition {
@@ -698,7 +781,7 @@ type CancelPollsRequest struct {
 
 func (x *CancelPollsRequest) Reset() {
 	*x = CancelPollsRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[11]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +793,7 @@ func (x *CancelPollsRequest) String() string {
 func (*CancelPollsRequest) ProtoMessage() {}
 
 func (x *CancelPollsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[11]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +806,7 @@ func (x *CancelPollsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelPollsRequest.ProtoReflect.Descriptor instead.
 func (*CancelPollsRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{11}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CancelPollsRequest) GetPartition() *Partition {
@@ -769,7 +852,7 @@ type CancelPollsResponse struct {
 
 func (x *CancelPollsResponse) Reset() {
 	*x = CancelPollsResponse{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[12]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +864,7 @@ func (x *CancelPollsResponse) String() string {
 func (*CancelPollsResponse) ProtoMessage() {}
 
 func (x *CancelPollsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[12]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,14 +877,564 @@ func (x *CancelPollsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelPollsResponse.ProtoReflect.Descriptor instead.
 func (*CancelPollsResponse) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{12}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{13}
+}
+
+type GetPartitionCountsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A root.
+	Partition     *Partition `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPartitionCountsRequest) Reset() {
+	*x = GetPartitionCountsRequest{}
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPartitionCountsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPartitionCountsRequest) ProtoMessage() {}
+
+func (x *GetPartitionCountsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPartitionCountsRequest.ProtoReflect.Descriptor instead.
+func (*GetPartitionCountsRequest) Descriptor() ([]byte, []int) {
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetPartitionCountsRequest) GetPartition() *Partition {
+	if x != nil {
+		return x.Partition
+	}
+	return nil
+}
+
+// WorkerLimit is the rate that a worker's latest poll set for its queue.
+type WorkerLimit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tasks per second; unset: the poll set none.
+	Rate *wrapperspb.DoubleValue `protobuf:"bytes,1,opt,name=rate,proto3" json:"rate,omitempty"`
+	// How long ago that was.
+	Age           *durationpb.Duration `protobuf:"bytes,2,opt,name=age,proto3" json:"age,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkerLimit) Reset() {
+	*x = WorkerLimit{}
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkerLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkerLimit) ProtoMessage() {}
+
+func (x *WorkerLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkerLimit.ProtoReflect.Descriptor instead.
+func (*WorkerLimit) Descriptor() ([]byte, []int) {
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *WorkerLimit) GetRate() *wrapperspb.DoubleValue {
+	if x != nil {
+		return x.Rate
+	}
+	return nil
+}
+
+func (x *WorkerLimit) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
+type SyncPartitionRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Partition   *Partition             `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Data        *v11.TaskQueueData     `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	DataVersion int64                  `protobuf:"varint,3,opt,name=data_version,json=dataVersion,proto3" json:"data_version,omitempty"`
+	// The workers' limit, as the whole queue has it; unset: none.
+	WorkerLimit *WorkerLimit `protobuf:"bytes,4,opt,name=worker_limit,json=workerLimit,proto3" json:"worker_limit,omitempty"`
+	// The pollers are to be listed.
+	ListPollers   bool `protobuf:"varint,5,opt,name=list_pollers,json=listPollers,proto3" json:"list_pollers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncPartitionRequest) Reset() {
+	*x = SyncPartitionRequest{}
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncPartitionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncPartitionRequest) ProtoMessage() {}
+
+func (x *SyncPartitionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncPartitionRequest.ProtoReflect.Descriptor instead.
+func (*SyncPartitionRequest) Descriptor() ([]byte, []int) {
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SyncPartitionRequest) GetPartition() *Partition {
+	if x != nil {
+		return x.Partition
+	}
+	return nil
+}
+
+func (x *SyncPartitionRequest) GetData() *v11.TaskQueueData {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *SyncPartitionRequest) GetDataVersion() int64 {
+	if x != nil {
+		return x.DataVersion
+	}
+	return 0
+}
+
+func (x *SyncPartitionRequest) GetWorkerLimit() *WorkerLimit {
+	if x != nil {
+		return x.WorkerLimit
+	}
+	return nil
+}
+
+func (x *SyncPartitionRequest) GetListPollers() bool {
+	if x != nil {
+		return x.ListPollers
+	}
+	return false
+}
+
+type SyncPartitionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By priority level. A level without tasks and rates may be missing.
+	Stats   map[int32]*PartitionStats `protobuf:"bytes,1,rep,name=stats,proto3" json:"stats,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Pollers []*v14.PollerInfo         `protobuf:"bytes,2,rep,name=pollers,proto3" json:"pollers,omitempty"`
+	// The latest that a poll said here; unset: no poll said anything.
+	WorkerLimit *WorkerLimit `protobuf:"bytes,3,opt,name=worker_limit,json=workerLimit,proto3" json:"worker_limit,omitempty"`
+	// The partition stores no more tasks, because it is above the write count of these or newer data, and it has none.
+	Drained bool `protobuf:"varint,4,opt,name=drained,proto3" json:"drained,omitempty"`
+	// The newest data that the partition knows.
+	DataVersion int64 `protobuf:"varint,5,opt,name=data_version,json=dataVersion,proto3" json:"data_version,omitempty"`
+	// Tasks per second that were added or dispatched lately (a second or two).
+	Load float64 `protobuf:"fixed64,6,opt,name=load,proto3" json:"load,omitempty"`
+	// Polls and calls that wait there.
+	Busy          bool `protobuf:"varint,7,opt,name=busy,proto3" json:"busy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncPartitionResponse) Reset() {
+	*x = SyncPartitionResponse{}
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncPartitionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncPartitionResponse) ProtoMessage() {}
+
+func (x *SyncPartitionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncPartitionResponse.ProtoReflect.Descriptor instead.
+func (*SyncPartitionResponse) Descriptor() ([]byte, []int) {
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SyncPartitionResponse) GetStats() map[int32]*PartitionStats {
+	if x != nil {
+		return x.Stats
+	}
+	return nil
+}
+
+func (x *SyncPartitionResponse) GetPollers() []*v14.PollerInfo {
+	if x != nil {
+		return x.Pollers
+	}
+	return nil
+}
+
+func (x *SyncPartitionResponse) GetWorkerLimit() *WorkerLimit {
+	if x != nil {
+		return x.WorkerLimit
+	}
+	return nil
+}
+
+func (x *SyncPartitionResponse) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
+func (x *SyncPartitionResponse) GetDataVersion() int64 {
+	if x != nil {
+		return x.DataVersion
+	}
+	return 0
+}
+
+func (x *SyncPartitionResponse) GetLoad() float64 {
+	if x != nil {
+		return x.Load
+	}
+	return 0
+}
+
+func (x *SyncPartitionResponse) GetBusy() bool {
+	if x != nil {
+		return x.Busy
+	}
+	return false
+}
+
+// PartitionStats is what a partition has at one priority level.
+type PartitionStats struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Backlog int64                  `protobuf:"varint,1,opt,name=backlog,proto3" json:"backlog,omitempty"`
+	// Of the oldest task.
+	Oldest              *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	AddedPerSecond      float64                `protobuf:"fixed64,3,opt,name=added_per_second,json=addedPerSecond,proto3" json:"added_per_second,omitempty"`
+	DispatchedPerSecond float64                `protobuf:"fixed64,4,opt,name=dispatched_per_second,json=dispatchedPerSecond,proto3" json:"dispatched_per_second,omitempty"`
+	Limited             bool                   `protobuf:"varint,5,opt,name=limited,proto3" json:"limited,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *PartitionStats) Reset() {
+	*x = PartitionStats{}
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionStats) ProtoMessage() {}
+
+func (x *PartitionStats) ProtoReflect() protoreflect.Message {
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionStats.ProtoReflect.Descriptor instead.
+func (*PartitionStats) Descriptor() ([]byte, []int) {
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PartitionStats) GetBacklog() int64 {
+	if x != nil {
+		return x.Backlog
+	}
+	return 0
+}
+
+func (x *PartitionStats) GetOldest() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Oldest
+	}
+	return nil
+}
+
+func (x *PartitionStats) GetAddedPerSecond() float64 {
+	if x != nil {
+		return x.AddedPerSecond
+	}
+	return 0
+}
+
+func (x *PartitionStats) GetDispatchedPerSecond() float64 {
+	if x != nil {
+		return x.DispatchedPerSecond
+	}
+	return 0
+}
+
+func (x *PartitionStats) GetLimited() bool {
+	if x != nil {
+		return x.Limited
+	}
+	return false
+}
+
+type TakeTokensRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The root.
+	Partition *Partition `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The number of the partition that asks.
+	Asker int32 `protobuf:"varint,2,opt,name=asker,proto3" json:"asker,omitempty"`
+	// By name of the limit: "q", the queue's, or "k" and a fairness key.
+	Wanted map[string]int32 `protobuf:"bytes,3,rep,name=wanted,proto3" json:"wanted,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Tokens that were granted and are not needed.
+	Returned    map[string]int32 `protobuf:"bytes,4,rep,name=returned,proto3" json:"returned,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	WorkerLimit *WorkerLimit     `protobuf:"bytes,5,opt,name=worker_limit,json=workerLimit,proto3" json:"worker_limit,omitempty"`
+	// By fairness key: the weight that its tasks name, if not 1.
+	KeyWeights    map[string]float64 `protobuf:"bytes,6,rep,name=key_weights,json=keyWeights,proto3" json:"key_weights,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeTokensRequest) Reset() {
+	*x = TakeTokensRequest{}
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeTokensRequest) ProtoMessage() {}
+
+func (x *TakeTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeTokensRequest.ProtoReflect.Descriptor instead.
+func (*TakeTokensRequest) Descriptor() ([]byte, []int) {
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *TakeTokensRequest) GetPartition() *Partition {
+	if x != nil {
+		return x.Partition
+	}
+	return nil
+}
+
+func (x *TakeTokensRequest) GetAsker() int32 {
+	if x != nil {
+		return x.Asker
+	}
+	return 0
+}
+
+func (x *TakeTokensRequest) GetWanted() map[string]int32 {
+	if x != nil {
+		return x.Wanted
+	}
+	return nil
+}
+
+func (x *TakeTokensRequest) GetReturned() map[string]int32 {
+	if x != nil {
+		return x.Returned
+	}
+	return nil
+}
+
+func (x *TakeTokensRequest) GetWorkerLimit() *WorkerLimit {
+	if x != nil {
+		return x.WorkerLimit
+	}
+	return nil
+}
+
+func (x *TakeTokensRequest) GetKeyWeights() map[string]float64 {
+	if x != nil {
+		return x.KeyWeights
+	}
+	return nil
+}
+
+type TakeTokensResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: there was none in time.
+	Granted       map[string]*Grant `protobuf:"bytes,1,rep,name=granted,proto3" json:"granted,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeTokensResponse) Reset() {
+	*x = TakeTokensResponse{}
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeTokensResponse) ProtoMessage() {}
+
+func (x *TakeTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeTokensResponse.ProtoReflect.Descriptor instead.
+func (*TakeTokensResponse) Descriptor() ([]byte, []int) {
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *TakeTokensResponse) GetGranted() map[string]*Grant {
+	if x != nil {
+		return x.Granted
+	}
+	return nil
+}
+
+type Grant struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tokens int32                  `protobuf:"varint,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// How long they may be used.
+	Valid *durationpb.Duration `protobuf:"bytes,2,opt,name=valid,proto3" json:"valid,omitempty"`
+	// There is no such limit (any more).
+	Unlimited     bool `protobuf:"varint,3,opt,name=unlimited,proto3" json:"unlimited,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Grant) Reset() {
+	*x = Grant{}
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Grant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Grant) ProtoMessage() {}
+
+func (x *Grant) ProtoReflect() protoreflect.Message {
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Grant.ProtoReflect.Descriptor instead.
+func (*Grant) Descriptor() ([]byte, []int) {
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Grant) GetTokens() int32 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+func (x *Grant) GetValid() *durationpb.Duration {
+	if x != nil {
+		return x.Valid
+	}
+	return nil
+}
+
+func (x *Grant) GetUnlimited() bool {
+	if x != nil {
+		return x.Unlimited
+	}
+	return false
 }
 
 var File_perdure_matching_v1_service_proto protoreflect.FileDescriptor
 
 const file_perdure_matching_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"!perdure/matching/v1/service.proto\x12\x13perdure.matching.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$temporal/api/common/v1/message.proto\x1a&temporal/api/enums/v1/task_queue.proto\x1a#temporal/api/query/v1/message.proto\x1a6temporal/api/workflowservice/v1/request_response.proto\x1a\x1cperdure/state/v1/state.proto\"\xfa\x01\n" +
+	"!perdure/matching/v1/service.proto\x12\x13perdure.matching.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a$temporal/api/common/v1/message.proto\x1a&temporal/api/enums/v1/task_queue.proto\x1a#temporal/api/query/v1/message.proto\x1a'temporal/api/taskqueue/v1/message.proto\x1a6temporal/api/workflowservice/v1/request_response.proto\x1a\x1cperdure/state/v1/state.proto\"\xfa\x01\n" +
 	"\tPartition\x12!\n" +
 	"\fnamespace_id\x18\x01 \x01(\tR\vnamespaceId\x12\x1d\n" +
 	"\n" +
@@ -814,18 +1447,26 @@ const file_perdure_matching_v1_service_proto_rawDesc = "" +
 	"\x0eAddTaskRequest\x12<\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\x12*\n" +
 	"\x04task\x18\x02 \x01(\v2\x16.perdure.state.v1.TaskR\x04task\x12E\n" +
-	"\x0eforwarded_from\x18\x03 \x01(\v2\x1e.perdure.matching.v1.PartitionR\rforwardedFrom\"g\n" +
+	"\x0eforwarded_from\x18\x03 \x01(\v2\x1e.perdure.matching.v1.PartitionR\rforwardedFrom\"\xad\x01\n" +
 	"\x0fAddTaskResponse\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\bR\amatched\x12:\n" +
-	"\x19sticky_worker_unavailable\x18\x02 \x01(\bR\x17stickyWorkerUnavailable\"\xce\x01\n" +
+	"\x19sticky_worker_unavailable\x18\x02 \x01(\bR\x17stickyWorkerUnavailable\x12D\n" +
+	"\n" +
+	"partitions\x18\x03 \x01(\v2$.perdure.matching.v1.PartitionCountsR\n" +
+	"partitions\";\n" +
+	"\x0fPartitionCounts\x12\x12\n" +
+	"\x04read\x18\x01 \x01(\x05R\x04read\x12\x14\n" +
+	"\x05write\x18\x02 \x01(\x05R\x05write\"\x95\x02\n" +
 	"\x1cPollWorkflowTaskQueueRequest\x12<\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\x12W\n" +
 	"\arequest\x18\x02 \x01(\v2=.temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequestR\arequest\x12\x17\n" +
-	"\apoll_id\x18\x03 \x01(\tR\x06pollId\"\xce\x01\n" +
+	"\apoll_id\x18\x03 \x01(\tR\x06pollId\x12E\n" +
+	"\x0eforwarded_from\x18\x04 \x01(\v2\x1e.perdure.matching.v1.PartitionR\rforwardedFrom\"\x95\x02\n" +
 	"\x1cPollActivityTaskQueueRequest\x12<\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\x12W\n" +
 	"\arequest\x18\x02 \x01(\v2=.temporal.api.workflowservice.v1.PollActivityTaskQueueRequestR\arequest\x12\x17\n" +
-	"\apoll_id\x18\x03 \x01(\tR\x06pollId\"\xdb\x01\n" +
+	"\apoll_id\x18\x03 \x01(\tR\x06pollId\x12E\n" +
+	"\x0eforwarded_from\x18\x04 \x01(\v2\x1e.perdure.matching.v1.PartitionR\rforwardedFrom\"\xdb\x01\n" +
 	"\fQueryRequest\x12<\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\x12O\n" +
 	"\arequest\x18\x02 \x01(\v25.temporal.api.workflowservice.v1.QueryWorkflowRequestR\arequest\x12<\n" +
@@ -853,7 +1494,62 @@ const file_perdure_matching_v1_service_proto_rawDesc = "" +
 	"\x13worker_instance_key\x18\x03 \x01(\tR\x11workerInstanceKey\x12\x1a\n" +
 	"\bidentity\x18\x04 \x01(\tR\bidentity\x12#\n" +
 	"\runload_sticky\x18\x05 \x01(\bR\funloadSticky\"\x15\n" +
-	"\x13CancelPollsResponse2\x80\t\n" +
+	"\x13CancelPollsResponse\"Y\n" +
+	"\x19GetPartitionCountsRequest\x12<\n" +
+	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\"l\n" +
+	"\vWorkerLimit\x120\n" +
+	"\x04rate\x18\x01 \x01(\v2\x1c.google.protobuf.DoubleValueR\x04rate\x12+\n" +
+	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\"\x94\x02\n" +
+	"\x14SyncPartitionRequest\x12<\n" +
+	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\x123\n" +
+	"\x04data\x18\x02 \x01(\v2\x1f.perdure.state.v1.TaskQueueDataR\x04data\x12!\n" +
+	"\fdata_version\x18\x03 \x01(\x03R\vdataVersion\x12C\n" +
+	"\fworker_limit\x18\x04 \x01(\v2 .perdure.matching.v1.WorkerLimitR\vworkerLimit\x12!\n" +
+	"\flist_pollers\x18\x05 \x01(\bR\vlistPollers\"\xae\x03\n" +
+	"\x15SyncPartitionResponse\x12K\n" +
+	"\x05stats\x18\x01 \x03(\v25.perdure.matching.v1.SyncPartitionResponse.StatsEntryR\x05stats\x12?\n" +
+	"\apollers\x18\x02 \x03(\v2%.temporal.api.taskqueue.v1.PollerInfoR\apollers\x12C\n" +
+	"\fworker_limit\x18\x03 \x01(\v2 .perdure.matching.v1.WorkerLimitR\vworkerLimit\x12\x18\n" +
+	"\adrained\x18\x04 \x01(\bR\adrained\x12!\n" +
+	"\fdata_version\x18\x05 \x01(\x03R\vdataVersion\x12\x12\n" +
+	"\x04load\x18\x06 \x01(\x01R\x04load\x12\x12\n" +
+	"\x04busy\x18\a \x01(\bR\x04busy\x1a]\n" +
+	"\n" +
+	"StatsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x05R\x03key\x129\n" +
+	"\x05value\x18\x02 \x01(\v2#.perdure.matching.v1.PartitionStatsR\x05value:\x028\x01\"\xd6\x01\n" +
+	"\x0ePartitionStats\x12\x18\n" +
+	"\abacklog\x18\x01 \x01(\x03R\abacklog\x122\n" +
+	"\x06oldest\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x06oldest\x12(\n" +
+	"\x10added_per_second\x18\x03 \x01(\x01R\x0eaddedPerSecond\x122\n" +
+	"\x15dispatched_per_second\x18\x04 \x01(\x01R\x13dispatchedPerSecond\x12\x18\n" +
+	"\alimited\x18\x05 \x01(\bR\alimited\"\xda\x04\n" +
+	"\x11TakeTokensRequest\x12<\n" +
+	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\x12\x14\n" +
+	"\x05asker\x18\x02 \x01(\x05R\x05asker\x12J\n" +
+	"\x06wanted\x18\x03 \x03(\v22.perdure.matching.v1.TakeTokensRequest.WantedEntryR\x06wanted\x12P\n" +
+	"\breturned\x18\x04 \x03(\v24.perdure.matching.v1.TakeTokensRequest.ReturnedEntryR\breturned\x12C\n" +
+	"\fworker_limit\x18\x05 \x01(\v2 .perdure.matching.v1.WorkerLimitR\vworkerLimit\x12W\n" +
+	"\vkey_weights\x18\x06 \x03(\v26.perdure.matching.v1.TakeTokensRequest.KeyWeightsEntryR\n" +
+	"keyWeights\x1a9\n" +
+	"\vWantedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\x1a;\n" +
+	"\rReturnedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\x1a=\n" +
+	"\x0fKeyWeightsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xbc\x01\n" +
+	"\x12TakeTokensResponse\x12N\n" +
+	"\agranted\x18\x01 \x03(\v24.perdure.matching.v1.TakeTokensResponse.GrantedEntryR\agranted\x1aV\n" +
+	"\fGrantedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
+	"\x05value\x18\x02 \x01(\v2\x1a.perdure.matching.v1.GrantR\x05value:\x028\x01\"n\n" +
+	"\x05Grant\x12\x16\n" +
+	"\x06tokens\x18\x01 \x01(\x05R\x06tokens\x12/\n" +
+	"\x05valid\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05valid\x12\x1c\n" +
+	"\tunlimited\x18\x03 \x01(\bR\tunlimited2\xb3\v\n" +
 	"\x0fMatchingService\x12T\n" +
 	"\aAddTask\x12#.perdure.matching.v1.AddTaskRequest\x1a$.perdure.matching.v1.AddTaskResponse\x12\x8a\x01\n" +
 	"\x15PollWorkflowTaskQueue\x121.perdure.matching.v1.PollWorkflowTaskQueueRequest\x1a>.temporal.api.workflowservice.v1.PollWorkflowTaskQueueResponse\x12\x8a\x01\n" +
@@ -863,7 +1559,11 @@ const file_perdure_matching_v1_service_proto_rawDesc = "" +
 	"\x11DescribeTaskQueue\x12-.perdure.matching.v1.DescribeTaskQueueRequest\x1a:.temporal.api.workflowservice.v1.DescribeTaskQueueResponse\x12\x90\x01\n" +
 	"\x17ListTaskQueuePartitions\x123.perdure.matching.v1.ListTaskQueuePartitionsRequest\x1a@.temporal.api.workflowservice.v1.ListTaskQueuePartitionsResponse\x12\x8a\x01\n" +
 	"\x15UpdateTaskQueueConfig\x121.perdure.matching.v1.UpdateTaskQueueConfigRequest\x1a>.temporal.api.workflowservice.v1.UpdateTaskQueueConfigResponse\x12`\n" +
-	"\vCancelPolls\x12'.perdure.matching.v1.CancelPollsRequest\x1a(.perdure.matching.v1.CancelPollsResponseB7Z5github.com/perdure/perdure/api/matching/v1;matchingpbb\x06proto3"
+	"\vCancelPolls\x12'.perdure.matching.v1.CancelPollsRequest\x1a(.perdure.matching.v1.CancelPollsResponse\x12j\n" +
+	"\x12GetPartitionCounts\x12..perdure.matching.v1.GetPartitionCountsRequest\x1a$.perdure.matching.v1.PartitionCounts\x12f\n" +
+	"\rSyncPartition\x12).perdure.matching.v1.SyncPartitionRequest\x1a*.perdure.matching.v1.SyncPartitionResponse\x12]\n" +
+	"\n" +
+	"TakeTokens\x12&.perdure.matching.v1.TakeTokensRequest\x1a'.perdure.matching.v1.TakeTokensResponseB7Z5github.com/perdure/perdure/api/matching/v1;matchingpbb\x06proto3"
 
 var (
 	file_perdure_matching_v1_service_proto_rawDescOnce sync.Once
@@ -877,83 +1577,130 @@ func file_perdure_matching_v1_service_proto_rawDescGZIP() []byte {
 	return file_perdure_matching_v1_service_proto_rawDescData
 }
 
-var file_perdure_matching_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_perdure_matching_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_perdure_matching_v1_service_proto_goTypes = []any{
 	(*Partition)(nil),                             // 0: perdure.matching.v1.Partition
 	(*AddTaskRequest)(nil),                        // 1: perdure.matching.v1.AddTaskRequest
 	(*AddTaskResponse)(nil),                       // 2: perdure.matching.v1.AddTaskResponse
-	(*PollWorkflowTaskQueueRequest)(nil),          // 3: perdure.matching.v1.PollWorkflowTaskQueueRequest
-	(*PollActivityTaskQueueRequest)(nil),          // 4: perdure.matching.v1.PollActivityTaskQueueRequest
-	(*QueryRequest)(nil),                          // 5: perdure.matching.v1.QueryRequest
-	(*StickyWorkerUnavailable)(nil),               // 6: perdure.matching.v1.StickyWorkerUnavailable
-	(*RespondQueryTaskCompletedRequest)(nil),      // 7: perdure.matching.v1.RespondQueryTaskCompletedRequest
-	(*DescribeTaskQueueRequest)(nil),              // 8: perdure.matching.v1.DescribeTaskQueueRequest
-	(*ListTaskQueuePartitionsRequest)(nil),        // 9: perdure.matching.v1.ListTaskQueuePartitionsRequest
-	(*UpdateTaskQueueConfigRequest)(nil),          // 10: perdure.matching.v1.UpdateTaskQueueConfigRequest
-	(*CancelPollsRequest)(nil),                    // 11: perdure.matching.v1.CancelPollsRequest
-	(*CancelPollsResponse)(nil),                   // 12: perdure.matching.v1.CancelPollsResponse
-	(v1.TaskQueueType)(0),                         // 13: temporal.api.enums.v1.TaskQueueType
-	(v1.TaskQueueKind)(0),                         // 14: temporal.api.enums.v1.TaskQueueKind
-	(*v11.Task)(nil),                              // 15: perdure.state.v1.Task
-	(*v12.PollWorkflowTaskQueueRequest)(nil),      // 16: temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequest
-	(*v12.PollActivityTaskQueueRequest)(nil),      // 17: temporal.api.workflowservice.v1.PollActivityTaskQueueRequest
-	(*v12.QueryWorkflowRequest)(nil),              // 18: temporal.api.workflowservice.v1.QueryWorkflowRequest
-	(*v13.Priority)(nil),                          // 19: temporal.api.common.v1.Priority
-	(*v12.RespondQueryTaskCompletedRequest)(nil),  // 20: temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequest
-	(*v12.DescribeTaskQueueRequest)(nil),          // 21: temporal.api.workflowservice.v1.DescribeTaskQueueRequest
-	(*v12.ListTaskQueuePartitionsRequest)(nil),    // 22: temporal.api.workflowservice.v1.ListTaskQueuePartitionsRequest
-	(*v12.UpdateTaskQueueConfigRequest)(nil),      // 23: temporal.api.workflowservice.v1.UpdateTaskQueueConfigRequest
-	(*v12.PollWorkflowTaskQueueResponse)(nil),     // 24: temporal.api.workflowservice.v1.PollWorkflowTaskQueueResponse
-	(*v12.PollActivityTaskQueueResponse)(nil),     // 25: temporal.api.workflowservice.v1.PollActivityTaskQueueResponse
-	(*v12.QueryWorkflowResponse)(nil),             // 26: temporal.api.workflowservice.v1.QueryWorkflowResponse
-	(*v12.RespondQueryTaskCompletedResponse)(nil), // 27: temporal.api.workflowservice.v1.RespondQueryTaskCompletedResponse
-	(*v12.DescribeTaskQueueResponse)(nil),         // 28: temporal.api.workflowservice.v1.DescribeTaskQueueResponse
-	(*v12.ListTaskQueuePartitionsResponse)(nil),   // 29: temporal.api.workflowservice.v1.ListTaskQueuePartitionsResponse
-	(*v12.UpdateTaskQueueConfigResponse)(nil),     // 30: temporal.api.workflowservice.v1.UpdateTaskQueueConfigResponse
+	(*PartitionCounts)(nil),                       // 3: perdure.matching.v1.PartitionCounts
+	(*PollWorkflowTaskQueueRequest)(nil),          // 4: perdure.matching.v1.PollWorkflowTaskQueueRequest
+	(*PollActivityTaskQueueRequest)(nil),          // 5: perdure.matching.v1.PollActivityTaskQueueRequest
+	(*QueryRequest)(nil),                          // 6: perdure.matching.v1.QueryRequest
+	(*StickyWorkerUnavailable)(nil),               // 7: perdure.matching.v1.StickyWorkerUnavailable
+	(*RespondQueryTaskCompletedRequest)(nil),      // 8: perdure.matching.v1.RespondQueryTaskCompletedRequest
+	(*DescribeTaskQueueRequest)(nil),              // 9: perdure.matching.v1.DescribeTaskQueueRequest
+	(*ListTaskQueuePartitionsRequest)(nil),        // 10: perdure.matching.v1.ListTaskQueuePartitionsRequest
+	(*UpdateTaskQueueConfigRequest)(nil),          // 11: perdure.matching.v1.UpdateTaskQueueConfigRequest
+	(*CancelPollsRequest)(nil),                    // 12: perdure.matching.v1.CancelPollsRequest
+	(*CancelPollsResponse)(nil),                   // 13: perdure.matching.v1.CancelPollsResponse
+	(*GetPartitionCountsRequest)(nil),             // 14: perdure.matching.v1.GetPartitionCountsRequest
+	(*WorkerLimit)(nil),                           // 15: perdure.matching.v1.WorkerLimit
+	(*SyncPartitionRequest)(nil),                  // 16: perdure.matching.v1.SyncPartitionRequest
+	(*SyncPartitionResponse)(nil),                 // 17: perdure.matching.v1.SyncPartitionResponse
+	(*PartitionStats)(nil),                        // 18: perdure.matching.v1.PartitionStats
+	(*TakeTokensRequest)(nil),                     // 19: perdure.matching.v1.TakeTokensRequest
+	(*TakeTokensResponse)(nil),                    // 20: perdure.matching.v1.TakeTokensResponse
+	(*Grant)(nil),                                 // 21: perdure.matching.v1.Grant
+	nil,                                           // 22: perdure.matching.v1.SyncPartitionResponse.StatsEntry
+	nil,                                           // 23: perdure.matching.v1.TakeTokensRequest.WantedEntry
+	nil,                                           // 24: perdure.matching.v1.TakeTokensRequest.ReturnedEntry
+	nil,                                           // 25: perdure.matching.v1.TakeTokensRequest.KeyWeightsEntry
+	nil,                                           // 26: perdure.matching.v1.TakeTokensResponse.GrantedEntry
+	(v1.TaskQueueType)(0),                         // 27: temporal.api.enums.v1.TaskQueueType
+	(v1.TaskQueueKind)(0),                         // 28: temporal.api.enums.v1.TaskQueueKind
+	(*v11.Task)(nil),                              // 29: perdure.state.v1.Task
+	(*v12.PollWorkflowTaskQueueRequest)(nil),      // 30: temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequest
+	(*v12.PollActivityTaskQueueRequest)(nil),      // 31: temporal.api.workflowservice.v1.PollActivityTaskQueueRequest
+	(*v12.QueryWorkflowRequest)(nil),              // 32: temporal.api.workflowservice.v1.QueryWorkflowRequest
+	(*v13.Priority)(nil),                          // 33: temporal.api.common.v1.Priority
+	(*v12.RespondQueryTaskCompletedRequest)(nil),  // 34: temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequest
+	(*v12.DescribeTaskQueueRequest)(nil),          // 35: temporal.api.workflowservice.v1.DescribeTaskQueueRequest
+	(*v12.ListTaskQueuePartitionsRequest)(nil),    // 36: temporal.api.workflowservice.v1.ListTaskQueuePartitionsRequest
+	(*v12.UpdateTaskQueueConfigRequest)(nil),      // 37: temporal.api.workflowservice.v1.UpdateTaskQueueConfigRequest
+	(*wrapperspb.DoubleValue)(nil),                // 38: google.protobuf.DoubleValue
+	(*durationpb.Duration)(nil),                   // 39: google.protobuf.Duration
+	(*v11.TaskQueueData)(nil),                     // 40: perdure.state.v1.TaskQueueData
+	(*v14.PollerInfo)(nil),                        // 41: temporal.api.taskqueue.v1.PollerInfo
+	(*timestamppb.Timestamp)(nil),                 // 42: google.protobuf.Timestamp
+	(*v12.PollWorkflowTaskQueueResponse)(nil),     // 43: temporal.api.workflowservice.v1.PollWorkflowTaskQueueResponse
+	(*v12.PollActivityTaskQueueResponse)(nil),     // 44: temporal.api.workflowservice.v1.PollActivityTaskQueueResponse
+	(*v12.QueryWorkflowResponse)(nil),             // 45: temporal.api.workflowservice.v1.QueryWorkflowResponse
+	(*v12.RespondQueryTaskCompletedResponse)(nil), // 46: temporal.api.workflowservice.v1.RespondQueryTaskCompletedResponse
+	(*v12.DescribeTaskQueueResponse)(nil),         // 47: temporal.api.workflowservice.v1.DescribeTaskQueueResponse
+	(*v12.ListTaskQueuePartitionsResponse)(nil),   // 48: temporal.api.workflowservice.v1.ListTaskQueuePartitionsResponse
+	(*v12.UpdateTaskQueueConfigResponse)(nil),     // 49: temporal.api.workflowservice.v1.UpdateTaskQueueConfigResponse
 }
 var file_perdure_matching_v1_service_proto_depIdxs = []int32{
-	13, // 0: perdure.matching.v1.Partition.type:type_name -> temporal.api.enums.v1.TaskQueueType
-	14, // 1: perdure.matching.v1.Partition.kind:type_name -> temporal.api.enums.v1.TaskQueueKind
+	27, // 0: perdure.matching.v1.Partition.type:type_name -> temporal.api.enums.v1.TaskQueueType
+	28, // 1: perdure.matching.v1.Partition.kind:type_name -> temporal.api.enums.v1.TaskQueueKind
 	0,  // 2: perdure.matching.v1.AddTaskRequest.partition:type_name -> perdure.matching.v1.Partition
-	15, // 3: perdure.matching.v1.AddTaskRequest.task:type_name -> perdure.state.v1.Task
+	29, // 3: perdure.matching.v1.AddTaskRequest.task:type_name -> perdure.state.v1.Task
 	0,  // 4: perdure.matching.v1.AddTaskRequest.forwarded_from:type_name -> perdure.matching.v1.Partition
-	0,  // 5: perdure.matching.v1.PollWorkflowTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
-	16, // 6: perdure.matching.v1.PollWorkflowTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequest
-	0,  // 7: perdure.matching.v1.PollActivityTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
-	17, // 8: perdure.matching.v1.PollActivityTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.PollActivityTaskQueueRequest
-	0,  // 9: perdure.matching.v1.QueryRequest.partition:type_name -> perdure.matching.v1.Partition
-	18, // 10: perdure.matching.v1.QueryRequest.request:type_name -> temporal.api.workflowservice.v1.QueryWorkflowRequest
-	19, // 11: perdure.matching.v1.QueryRequest.priority:type_name -> temporal.api.common.v1.Priority
-	20, // 12: perdure.matching.v1.RespondQueryTaskCompletedRequest.request:type_name -> temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequest
-	0,  // 13: perdure.matching.v1.DescribeTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
-	21, // 14: perdure.matching.v1.DescribeTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.DescribeTaskQueueRequest
-	22, // 15: perdure.matching.v1.ListTaskQueuePartitionsRequest.request:type_name -> temporal.api.workflowservice.v1.ListTaskQueuePartitionsRequest
-	0,  // 16: perdure.matching.v1.UpdateTaskQueueConfigRequest.partition:type_name -> perdure.matching.v1.Partition
-	23, // 17: perdure.matching.v1.UpdateTaskQueueConfigRequest.request:type_name -> temporal.api.workflowservice.v1.UpdateTaskQueueConfigRequest
-	0,  // 18: perdure.matching.v1.CancelPollsRequest.partition:type_name -> perdure.matching.v1.Partition
-	1,  // 19: perdure.matching.v1.MatchingService.AddTask:input_type -> perdure.matching.v1.AddTaskRequest
-	3,  // 20: perdure.matching.v1.MatchingService.PollWorkflowTaskQueue:input_type -> perdure.matching.v1.PollWorkflowTaskQueueRequest
-	4,  // 21: perdure.matching.v1.MatchingService.PollActivityTaskQueue:input_type -> perdure.matching.v1.PollActivityTaskQueueRequest
-	5,  // 22: perdure.matching.v1.MatchingService.Query:input_type -> perdure.matching.v1.QueryRequest
-	7,  // 23: perdure.matching.v1.MatchingService.RespondQueryTaskCompleted:input_type -> perdure.matching.v1.RespondQueryTaskCompletedRequest
-	8,  // 24: perdure.matching.v1.MatchingService.DescribeTaskQueue:input_type -> perdure.matching.v1.DescribeTaskQueueRequest
-	9,  // 25: perdure.matching.v1.MatchingService.ListTaskQueuePartitions:input_type -> perdure.matching.v1.ListTaskQueuePartitionsRequest
-	10, // 26: perdure.matching.v1.MatchingService.UpdateTaskQueueConfig:input_type -> perdure.matching.v1.UpdateTaskQueueConfigRequest
-	11, // 27: perdure.matching.v1.MatchingService.CancelPolls:input_type -> perdure.matching.v1.CancelPollsRequest
-	2,  // 28: perdure.matching.v1.MatchingService.AddTask:output_type -> perdure.matching.v1.AddTaskResponse
-	24, // 29: perdure.matching.v1.MatchingService.PollWorkflowTaskQueue:output_type -> temporal.api.workflowservice.v1.PollWorkflowTaskQueueResponse
-	25, // 30: perdure.matching.v1.MatchingService.PollActivityTaskQueue:output_type -> temporal.api.workflowservice.v1.PollActivityTaskQueueResponse
-	26, // 31: perdure.matching.v1.MatchingService.Query:output_type -> temporal.api.workflowservice.v1.QueryWorkflowResponse
-	27, // 32: perdure.matching.v1.MatchingService.RespondQueryTaskCompleted:output_type -> temporal.api.workflowservice.v1.RespondQueryTaskCompletedResponse
-	28, // 33: perdure.matching.v1.MatchingService.DescribeTaskQueue:output_type -> temporal.api.workflowservice.v1.DescribeTaskQueueResponse
-	29, // 34: perdure.matching.v1.MatchingService.ListTaskQueuePartitions:output_type -> temporal.api.workflowservice.v1.ListTaskQueuePartitionsResponse
-	30, // 35: perdure.matching.v1.MatchingService.UpdateTaskQueueConfig:output_type -> temporal.api.workflowservice.v1.UpdateTaskQueueConfigResponse
-	12, // 36: perdure.matching.v1.MatchingService.CancelPolls:output_type -> perdure.matching.v1.CancelPollsResponse
-	28, // [28:37] is the sub-list for method output_type
-	19, // [19:28] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	3,  // 5: perdure.matching.v1.AddTaskResponse.partitions:type_name -> perdure.matching.v1.PartitionCounts
+	0,  // 6: perdure.matching.v1.PollWorkflowTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
+	30, // 7: perdure.matching.v1.PollWorkflowTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequest
+	0,  // 8: perdure.matching.v1.PollWorkflowTaskQueueRequest.forwarded_from:type_name -> perdure.matching.v1.Partition
+	0,  // 9: perdure.matching.v1.PollActivityTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
+	31, // 10: perdure.matching.v1.PollActivityTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.PollActivityTaskQueueRequest
+	0,  // 11: perdure.matching.v1.PollActivityTaskQueueRequest.forwarded_from:type_name -> perdure.matching.v1.Partition
+	0,  // 12: perdure.matching.v1.QueryRequest.partition:type_name -> perdure.matching.v1.Partition
+	32, // 13: perdure.matching.v1.QueryRequest.request:type_name -> temporal.api.workflowservice.v1.QueryWorkflowRequest
+	33, // 14: perdure.matching.v1.QueryRequest.priority:type_name -> temporal.api.common.v1.Priority
+	34, // 15: perdure.matching.v1.RespondQueryTaskCompletedRequest.request:type_name -> temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequest
+	0,  // 16: perdure.matching.v1.DescribeTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
+	35, // 17: perdure.matching.v1.DescribeTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.DescribeTaskQueueRequest
+	36, // 18: perdure.matching.v1.ListTaskQueuePartitionsRequest.request:type_name -> temporal.api.workflowservice.v1.ListTaskQueuePartitionsRequest
+	0,  // 19: perdure.matching.v1.UpdateTaskQueueConfigRequest.partition:type_name -> perdure.matching.v1.Partition
+	37, // 20: perdure.matching.v1.UpdateTaskQueueConfigRequest.request:type_name -> temporal.api.workflowservice.v1.UpdateTaskQueueConfigRequest
+	0,  // 21: perdure.matching.v1.CancelPollsRequest.partition:type_name -> perdure.matching.v1.Partition
+	0,  // 22: perdure.matching.v1.GetPartitionCountsRequest.partition:type_name -> perdure.matching.v1.Partition
+	38, // 23: perdure.matching.v1.WorkerLimit.rate:type_name -> google.protobuf.DoubleValue
+	39, // 24: perdure.matching.v1.WorkerLimit.age:type_name -> google.protobuf.Duration
+	0,  // 25: perdure.matching.v1.SyncPartitionRequest.partition:type_name -> perdure.matching.v1.Partition
+	40, // 26: perdure.matching.v1.SyncPartitionRequest.data:type_name -> perdure.state.v1.TaskQueueData
+	15, // 27: perdure.matching.v1.SyncPartitionRequest.worker_limit:type_name -> perdure.matching.v1.WorkerLimit
+	22, // 28: perdure.matching.v1.SyncPartitionResponse.stats:type_name -> perdure.matching.v1.SyncPartitionResponse.StatsEntry
+	41, // 29: perdure.matching.v1.SyncPartitionResponse.pollers:type_name -> temporal.api.taskqueue.v1.PollerInfo
+	15, // 30: perdure.matching.v1.SyncPartitionResponse.worker_limit:type_name -> perdure.matching.v1.WorkerLimit
+	42, // 31: perdure.matching.v1.PartitionStats.oldest:type_name -> google.protobuf.Timestamp
+	0,  // 32: perdure.matching.v1.TakeTokensRequest.partition:type_name -> perdure.matching.v1.Partition
+	23, // 33: perdure.matching.v1.TakeTokensRequest.wanted:type_name -> perdure.matching.v1.TakeTokensRequest.WantedEntry
+	24, // 34: perdure.matching.v1.TakeTokensRequest.returned:type_name -> perdure.matching.v1.TakeTokensRequest.ReturnedEntry
+	15, // 35: perdure.matching.v1.TakeTokensRequest.worker_limit:type_name -> perdure.matching.v1.WorkerLimit
+	25, // 36: perdure.matching.v1.TakeTokensRequest.key_weights:type_name -> perdure.matching.v1.TakeTokensRequest.KeyWeightsEntry
+	26, // 37: perdure.matching.v1.TakeTokensResponse.granted:type_name -> perdure.matching.v1.TakeTokensResponse.GrantedEntry
+	39, // 38: perdure.matching.v1.Grant.valid:type_name -> google.protobuf.Duration
+	18, // 39: perdure.matching.v1.SyncPartitionResponse.StatsEntry.value:type_name -> perdure.matching.v1.PartitionStats
+	21, // 40: perdure.matching.v1.TakeTokensResponse.GrantedEntry.value:type_name -> perdure.matching.v1.Grant
+	1,  // 41: perdure.matching.v1.MatchingService.AddTask:input_type -> perdure.matching.v1.AddTaskRequest
+	4,  // 42: perdure.matching.v1.MatchingService.PollWorkflowTaskQueue:input_type -> perdure.matching.v1.PollWorkflowTaskQueueRequest
+	5,  // 43: perdure.matching.v1.MatchingService.PollActivityTaskQueue:input_type -> perdure.matching.v1.PollActivityTaskQueueRequest
+	6,  // 44: perdure.matching.v1.MatchingService.Query:input_type -> perdure.matching.v1.QueryRequest
+	8,  // 45: perdure.matching.v1.MatchingService.RespondQueryTaskCompleted:input_type -> perdure.matching.v1.RespondQueryTaskCompletedRequest
+	9,  // 46: perdure.matching.v1.MatchingService.DescribeTaskQueue:input_type -> perdure.matching.v1.DescribeTaskQueueRequest
+	10, // 47: perdure.matching.v1.MatchingService.ListTaskQueuePartitions:input_type -> perdure.matching.v1.ListTaskQueuePartitionsRequest
+	11, // 48: perdure.matching.v1.MatchingService.UpdateTaskQueueConfig:input_type -> perdure.matching.v1.UpdateTaskQueueConfigRequest
+	12, // 49: perdure.matching.v1.MatchingService.CancelPolls:input_type -> perdure.matching.v1.CancelPollsRequest
+	14, // 50: perdure.matching.v1.MatchingService.GetPartitionCounts:input_type -> perdure.matching.v1.GetPartitionCountsRequest
+	16, // 51: perdure.matching.v1.MatchingService.SyncPartition:input_type -> perdure.matching.v1.SyncPartitionRequest
+	19, // 52: perdure.matching.v1.MatchingService.TakeTokens:input_type -> perdure.matching.v1.TakeTokensRequest
+	2,  // 53: perdure.matching.v1.MatchingService.AddTask:output_type -> perdure.matching.v1.AddTaskResponse
+	43, // 54: perdure.matching.v1.MatchingService.PollWorkflowTaskQueue:output_type -> temporal.api.workflowservice.v1.PollWorkflowTaskQueueResponse
+	44, // 55: perdure.matching.v1.MatchingService.PollActivityTaskQueue:output_type -> temporal.api.workflowservice.v1.PollActivityTaskQueueResponse
+	45, // 56: perdure.matching.v1.MatchingService.Query:output_type -> temporal.api.workflowservice.v1.QueryWorkflowResponse
+	46, // 57: perdure.matching.v1.MatchingService.RespondQueryTaskCompleted:output_type -> temporal.api.workflowservice.v1.RespondQueryTaskCompletedResponse
+	47, // 58: perdure.matching.v1.MatchingService.DescribeTaskQueue:output_type -> temporal.api.workflowservice.v1.DescribeTaskQueueResponse
+	48, // 59: perdure.matching.v1.MatchingService.ListTaskQueuePartitions:output_type -> temporal.api.workflowservice.v1.ListTaskQueuePartitionsResponse
+	49, // 60: perdure.matching.v1.MatchingService.UpdateTaskQueueConfig:output_type -> temporal.api.workflowservice.v1.UpdateTaskQueueConfigResponse
+	13, // 61: perdure.matching.v1.MatchingService.CancelPolls:output_type -> perdure.matching.v1.CancelPollsResponse
+	3,  // 62: perdure.matching.v1.MatchingService.GetPartitionCounts:output_type -> perdure.matching.v1.PartitionCounts
+	17, // 63: perdure.matching.v1.MatchingService.SyncPartition:output_type -> perdure.matching.v1.SyncPartitionResponse
+	20, // 64: perdure.matching.v1.MatchingService.TakeTokens:output_type -> perdure.matching.v1.TakeTokensResponse
+	53, // [53:65] is the sub-list for method output_type
+	41, // [41:53] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_perdure_matching_v1_service_proto_init() }
@@ -967,7 +1714,7 @@ func file_perdure_matching_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_perdure_matching_v1_service_proto_rawDesc), len(file_perdure_matching_v1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,9 @@ const (
 	MatchingService_ListTaskQueuePartitions_FullMethodName   = "/perdure.matching.v1.MatchingService/ListTaskQueuePartitions"
 	MatchingService_UpdateTaskQueueConfig_FullMethodName     = "/perdure.matching.v1.MatchingService/UpdateTaskQueueConfig"
 	MatchingService_CancelPolls_FullMethodName               = "/perdure.matching.v1.MatchingService/CancelPolls"
+	MatchingService_GetPartitionCounts_FullMethodName        = "/perdure.matching.v1.MatchingService/GetPartitionCounts"
+	MatchingService_SyncPartition_FullMethodName             = "/perdure.matching.v1.MatchingService/SyncPartition"
+	MatchingService_TakeTokens_FullMethodName                = "/perdure.matching.v1.MatchingService/TakeTokens"
 )
 
 // MatchingServiceClient is the client API for MatchingService service.
@@ -50,6 +53,12 @@ type MatchingServiceClient interface {
 	UpdateTaskQueueConfig(ctx context.Context, in *UpdateTaskQueueConfigRequest, opts ...grpc.CallOption) (*v1.UpdateTaskQueueConfigResponse, error)
 	// CancelPolls ends the polls of one worker or, with an id, one poll: their client is gone or shuts down.
 	CancelPolls(ctx context.Context, in *CancelPollsRequest, opts ...grpc.CallOption) (*CancelPollsResponse, error)
+	// GetPartitionCounts asks a queue's root how many partitions the queue has.
+	GetPartitionCounts(ctx context.Context, in *GetPartitionCountsRequest, opts ...grpc.CallOption) (*PartitionCounts, error)
+	// SyncPartition is how a queue's root tells another partition what holds for the queue, and learns what goes on there.
+	SyncPartition(ctx context.Context, in *SyncPartitionRequest, opts ...grpc.CallOption) (*SyncPartitionResponse, error)
+	// TakeTokens asks a queue's root for the right to dispatch. It waits a moment if there are no tokens.
+	TakeTokens(ctx context.Context, in *TakeTokensRequest, opts ...grpc.CallOption) (*TakeTokensResponse, error)
 }
 
 type matchingServiceClient struct {
@@ -150,6 +159,36 @@ func (c *matchingServiceClient) CancelPolls(ctx context.Context, in *CancelPolls
 	return out, nil
 }
 
+func (c *matchingServiceClient) GetPartitionCounts(ctx context.Context, in *GetPartitionCountsRequest, opts ...grpc.CallOption) (*PartitionCounts, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PartitionCounts)
+	err := c.cc.Invoke(ctx, MatchingService_GetPartitionCounts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *matchingServiceClient) SyncPartition(ctx context.Context, in *SyncPartitionRequest, opts ...grpc.CallOption) (*SyncPartitionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SyncPartitionResponse)
+	err := c.cc.Invoke(ctx, MatchingService_SyncPartition_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *matchingServiceClient) TakeTokens(ctx context.Context, in *TakeTokensRequest, opts ...grpc.CallOption) (*TakeTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TakeTokensResponse)
+	err := c.cc.Invoke(ctx, MatchingService_TakeTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // MatchingServiceServer is the server API for MatchingService service.
 // All implementations must embed UnimplementedMatchingServiceServer
 // for forward compatibility.
@@ -169,6 +208,12 @@ type MatchingServiceServer interface {
 	UpdateTaskQueueConfig(context.Context, *UpdateTaskQueueConfigRequest) (*v1.UpdateTaskQueueConfigResponse, error)
 	// CancelPolls ends the polls of one worker or, with an id, one poll: their client is gone or shuts down.
 	CancelPolls(context.Context, *CancelPollsRequest) (*CancelPollsResponse, error)
+	// GetPartitionCounts asks a queue's root how many partitions the queue has.
+	GetPartitionCounts(context.Context, *GetPartitionCountsRequest) (*PartitionCounts, error)
+	// SyncPartition is how a queue's root tells another partition what holds for the queue, and learns what goes on there.
+	SyncPartition(context.Context, *SyncPartitionRequest) (*SyncPartitionResponse, error)
+	// TakeTokens asks a queue's root for the right to dispatch. It waits a moment if there are no tokens.
+	TakeTokens(context.Context, *TakeTokensRequest) (*TakeTokensResponse, error)
 	mustEmbedUnimplementedMatchingServiceServer()
 }
 
@@ -205,6 +250,15 @@ func (UnimplementedMatchingServiceServer) UpdateTaskQueueConfig(context.Context,
 }
 func (UnimplementedMatchingServiceServer) CancelPolls(context.Context, *CancelPollsRequest) (*CancelPollsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelPolls not implemented")
+}
+func (UnimplementedMatchingServiceServer) GetPartitionCounts(context.Context, *GetPartitionCountsRequest) (*PartitionCounts, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPartitionCounts not implemented")
+}
+func (UnimplementedMatchingServiceServer) SyncPartition(context.Context, *SyncPartitionRequest) (*SyncPartitionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SyncPartition not implemented")
+}
+func (UnimplementedMatchingServiceServer) TakeTokens(context.Context, *TakeTokensRequest) (*TakeTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TakeTokens not implemented")
 }
 func (UnimplementedMatchingServiceServer) mustEmbedUnimplementedMatchingServiceServer() {}
 func (UnimplementedMatchingServiceServer) testEmbeddedByValue()                         {}
@@ -389,6 +443,60 @@ func _MatchingService_CancelPolls_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MatchingService_GetPartitionCounts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPartitionCountsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MatchingServiceServer).GetPartitionCounts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MatchingService_GetPartitionCounts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MatchingServiceServer).GetPartitionCounts(ctx, req.(*GetPartitionCountsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MatchingService_SyncPartition_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SyncPartitionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MatchingServiceServer).SyncPartition(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MatchingService_SyncPartition_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MatchingServiceServer).SyncPartition(ctx, req.(*SyncPartitionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MatchingService_TakeTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TakeTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MatchingServiceServer).TakeTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MatchingService_TakeTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MatchingServiceServer).TakeTokens(ctx, req.(*TakeTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // MatchingService_ServiceDesc is the grpc.ServiceDesc for MatchingService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -431,6 +539,18 @@ var MatchingService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelPolls",
 			Handler:    _MatchingService_CancelPolls_Handler,
+		},
+		{
+			MethodName: "GetPartitionCounts",
+			Handler:    _MatchingService_GetPartitionCounts_Handler,
+		},
+		{
+			MethodName: "SyncPartition",
+			Handler:    _MatchingService_SyncPartition_Handler,
+		},
+		{
+			MethodName: "TakeTokens",
+			Handler:    _MatchingService_TakeTokens_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

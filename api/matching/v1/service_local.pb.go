@@ -49,3 +49,15 @@ func (c LocalMatchingServiceClient) UpdateTaskQueueConfig(ctx context.Context, i
 func (c LocalMatchingServiceClient) CancelPolls(ctx context.Context, in *CancelPollsRequest, _ ...grpc.CallOption) (*CancelPollsResponse, error) {
 	return c.Server.CancelPolls(ctx, in)
 }
+
+func (c LocalMatchingServiceClient) GetPartitionCounts(ctx context.Context, in *GetPartitionCountsRequest, _ ...grpc.CallOption) (*PartitionCounts, error) {
+	return c.Server.GetPartitionCounts(ctx, in)
+}
+
+func (c LocalMatchingServiceClient) SyncPartition(ctx context.Context, in *SyncPartitionRequest, _ ...grpc.CallOption) (*SyncPartitionResponse, error) {
+	return c.Server.SyncPartition(ctx, in)
+}
+
+func (c LocalMatchingServiceClient) TakeTokens(ctx context.Context, in *TakeTokensRequest, _ ...grpc.CallOption) (*TakeTokensResponse, error) {
+	return c.Server.TakeTokens(ctx, in)
+}

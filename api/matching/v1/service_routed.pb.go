@@ -87,3 +87,27 @@ func (c RoutedMatchingServiceClient) CancelPolls(ctx context.Context, in *Cancel
 	})
 	return out, err
 }
+
+func (c RoutedMatchingServiceClient) GetPartitionCounts(ctx context.Context, in *GetPartitionCountsRequest, opts ...grpc.CallOption) (out *PartitionCounts, err error) {
+	err = c.Route(ctx, "GetPartitionCounts", in, func(ctx context.Context, to MatchingServiceClient) (err error) {
+		out, err = to.GetPartitionCounts(ctx, in, opts...)
+		return err
+	})
+	return out, err
+}
+
+func (c RoutedMatchingServiceClient) SyncPartition(ctx context.Context, in *SyncPartitionRequest, opts ...grpc.CallOption) (out *SyncPartitionResponse, err error) {
+	err = c.Route(ctx, "SyncPartition", in, func(ctx context.Context, to MatchingServiceClient) (err error) {
+		out, err = to.SyncPartition(ctx, in, opts...)
+		return err
+	})
+	return out, err
+}
+
+func (c RoutedMatchingServiceClient) TakeTokens(ctx context.Context, in *TakeTokensRequest, opts ...grpc.CallOption) (out *TakeTokensResponse, err error) {
+	err = c.Route(ctx, "TakeTokens", in, func(ctx context.Context, to MatchingServiceClient) (err error) {
+		out, err = to.TakeTokens(ctx, in, opts...)
+		return err
+	})
+	return out, err
+}

@@ -14,6 +14,7 @@ import (
 	v1 "go.temporal.io/api/history/v1"
 	v18 "go.temporal.io/api/namespace/v1"
 	v13 "go.temporal.io/api/sdk/v1"
+	v19 "go.temporal.io/api/taskqueue/v1"
 	v17 "go.temporal.io/api/update/v1"
 	v14 "go.temporal.io/api/workflow/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
@@ -2291,8 +2292,15 @@ func (x *Task) GetEffectId() int64 {
 // TaskQueue is what a matching partition keeps of itself.
 type TaskQueue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Nothing at or below is left in the backlog, by level.
-	AckLevels     map[int32]int64 `protobuf:"bytes,1,rep,name=ack_levels,json=ackLevels,proto3" json:"ack_levels,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Nothing at or below is left in the backlog, by level: the id of a task key, and its pass in ack_passes.
+	AckLevels map[int32]int64 `protobuf:"bytes,1,rep,name=ack_levels,json=ackLevels,proto3" json:"ack_levels,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	AckPasses map[int32]int64 `protobuf:"bytes,2,rep,name=ack_passes,json=ackPasses,proto3" json:"ack_passes,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// The passes that are next for the fairness keys with the longest backlogs, by level.
+	NextPasses map[int32]*FairnessPasses `protobuf:"bytes,3,rep,name=next_passes,json=nextPasses,proto3" json:"next_passes,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Of a root: it gives out tokens of the queue's limits. Its successor has to wait until it certainly does not any more.
+	GivingTokens bool `protobuf:"varint,4,opt,name=giving_tokens,json=givingTokens,proto3" json:"giving_tokens,omitempty"`
+	// What was left, by name of the limit, when it stopped that.
+	TokensLeft    map[string]float64 `protobuf:"bytes,5,rep,name=tokens_left,json=tokensLeft,proto3" json:"tokens_left,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2334,11 +2342,145 @@ func (x *TaskQueue) GetAckLevels() map[int32]int64 {
 	return nil
 }
 
+func (x *TaskQueue) GetAckPasses() map[int32]int64 {
+	if x != nil {
+		return x.AckPasses
+	}
+	return nil
+}
+
+func (x *TaskQueue) GetNextPasses() map[int32]*FairnessPasses {
+	if x != nil {
+		return x.NextPasses
+	}
+	return nil
+}
+
+func (x *TaskQueue) GetGivingTokens() bool {
+	if x != nil {
+		return x.GivingTokens
+	}
+	return false
+}
+
+func (x *TaskQueue) GetTokensLeft() map[string]float64 {
+	if x != nil {
+		return x.TokensLeft
+	}
+	return nil
+}
+
+type FairnessPasses struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Next          map[string]int64       `protobuf:"bytes,1,rep,name=next,proto3" json:"next,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FairnessPasses) Reset() {
+	*x = FairnessPasses{}
+	mi := &file_perdure_state_v1_state_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FairnessPasses) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FairnessPasses) ProtoMessage() {}
+
+func (x *FairnessPasses) ProtoReflect() protoreflect.Message {
+	mi := &file_perdure_state_v1_state_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FairnessPasses.ProtoReflect.Descriptor instead.
+func (*FairnessPasses) Descriptor() ([]byte, []int) {
+	return file_perdure_state_v1_state_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *FairnessPasses) GetNext() map[string]int64 {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+// TaskQueueData is what belongs to a whole task queue, all partitions.
+type TaskQueueData struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Config *v19.TaskQueueConfig   `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	// 0 is one. Tasks go to the partitions below write_partitions, polls to those below read_partitions.
+	ReadPartitions  int32 `protobuf:"varint,2,opt,name=read_partitions,json=readPartitions,proto3" json:"read_partitions,omitempty"`
+	WritePartitions int32 `protobuf:"varint,3,opt,name=write_partitions,json=writePartitions,proto3" json:"write_partitions,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *TaskQueueData) Reset() {
+	*x = TaskQueueData{}
+	mi := &file_perdure_state_v1_state_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskQueueData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskQueueData) ProtoMessage() {}
+
+func (x *TaskQueueData) ProtoReflect() protoreflect.Message {
+	mi := &file_perdure_state_v1_state_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskQueueData.ProtoReflect.Descriptor instead.
+func (*TaskQueueData) Descriptor() ([]byte, []int) {
+	return file_perdure_state_v1_state_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *TaskQueueData) GetConfig() *v19.TaskQueueConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *TaskQueueData) GetReadPartitions() int32 {
+	if x != nil {
+		return x.ReadPartitions
+	}
+	return 0
+}
+
+func (x *TaskQueueData) GetWritePartitions() int32 {
+	if x != nil {
+		return x.WritePartitions
+	}
+	return 0
+}
+
 var File_perdure_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_perdure_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1cperdure/state/v1/state.proto\x12\x10perdure.state.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$temporal/api/common/v1/message.proto\x1a\"temporal/api/enums/v1/common.proto\x1a&temporal/api/enums/v1/event_type.proto\x1a(temporal/api/enums/v1/failed_cause.proto\x1a&temporal/api/enums/v1/task_queue.proto\x1a$temporal/api/enums/v1/workflow.proto\x1a%temporal/api/failure/v1/message.proto\x1a%temporal/api/history/v1/message.proto\x1a'temporal/api/namespace/v1/message.proto\x1a'temporal/api/sdk/v1/user_metadata.proto\x1a$temporal/api/update/v1/message.proto\x1a&temporal/api/workflow/v1/message.proto\x1a&temporal/api/activity/v1/message.proto\"G\n" +
+	"\x1cperdure/state/v1/state.proto\x12\x10perdure.state.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$temporal/api/common/v1/message.proto\x1a\"temporal/api/enums/v1/common.proto\x1a&temporal/api/enums/v1/event_type.proto\x1a(temporal/api/enums/v1/failed_cause.proto\x1a&temporal/api/enums/v1/task_queue.proto\x1a$temporal/api/enums/v1/workflow.proto\x1a%temporal/api/failure/v1/message.proto\x1a%temporal/api/history/v1/message.proto\x1a'temporal/api/namespace/v1/message.proto\x1a'temporal/api/sdk/v1/user_metadata.proto\x1a'temporal/api/taskqueue/v1/message.proto\x1a$temporal/api/update/v1/message.proto\x1a&temporal/api/workflow/v1/message.proto\x1a&temporal/api/activity/v1/message.proto\"G\n" +
 	"\x06Events\x12=\n" +
 	"\x06events\x18\x01 \x03(\v2%.temporal.api.history.v1.HistoryEventR\x06events\"5\n" +
 	"\x05Parts\x12,\n" +
@@ -2581,13 +2723,38 @@ const file_perdure_state_v1_state_proto_rawDesc = "" +
 	"createTime\x122\n" +
 	"\x06expiry\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x06expiry\x12<\n" +
 	"\bpriority\x18\b \x01(\v2 .temporal.api.common.v1.PriorityR\bpriority\x12\x1b\n" +
-	"\teffect_id\x18\t \x01(\x03R\beffectId\"\x94\x01\n" +
+	"\teffect_id\x18\t \x01(\x03R\beffectId\"\xfe\x04\n" +
 	"\tTaskQueue\x12I\n" +
 	"\n" +
-	"ack_levels\x18\x01 \x03(\v2*.perdure.state.v1.TaskQueue.AckLevelsEntryR\tackLevels\x1a<\n" +
+	"ack_levels\x18\x01 \x03(\v2*.perdure.state.v1.TaskQueue.AckLevelsEntryR\tackLevels\x12I\n" +
+	"\n" +
+	"ack_passes\x18\x02 \x03(\v2*.perdure.state.v1.TaskQueue.AckPassesEntryR\tackPasses\x12L\n" +
+	"\vnext_passes\x18\x03 \x03(\v2+.perdure.state.v1.TaskQueue.NextPassesEntryR\n" +
+	"nextPasses\x12#\n" +
+	"\rgiving_tokens\x18\x04 \x01(\bR\fgivingTokens\x12L\n" +
+	"\vtokens_left\x18\x05 \x03(\v2+.perdure.state.v1.TaskQueue.TokensLeftEntryR\n" +
+	"tokensLeft\x1a<\n" +
 	"\x0eAckLevelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B1Z/github.com/perdure/perdure/api/state/v1;statepbb\x06proto3"
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a<\n" +
+	"\x0eAckPassesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a_\n" +
+	"\x0fNextPassesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x05R\x03key\x126\n" +
+	"\x05value\x18\x02 \x01(\v2 .perdure.state.v1.FairnessPassesR\x05value:\x028\x01\x1a=\n" +
+	"\x0fTokensLeftEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x89\x01\n" +
+	"\x0eFairnessPasses\x12>\n" +
+	"\x04next\x18\x01 \x03(\v2*.perdure.state.v1.FairnessPasses.NextEntryR\x04next\x1a7\n" +
+	"\tNextEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xa7\x01\n" +
+	"\rTaskQueueData\x12B\n" +
+	"\x06config\x18\x01 \x01(\v2*.temporal.api.taskqueue.v1.TaskQueueConfigR\x06config\x12'\n" +
+	"\x0fread_partitions\x18\x02 \x01(\x05R\x0ereadPartitions\x12)\n" +
+	"\x10write_partitions\x18\x03 \x01(\x05R\x0fwritePartitionsB1Z/github.com/perdure/perdure/api/state/v1;statepbb\x06proto3"
 
 var (
 	file_perdure_state_v1_state_proto_rawDescOnce sync.Once
@@ -2601,7 +2768,7 @@ func file_perdure_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_perdure_state_v1_state_proto_rawDescData
 }
 
-var file_perdure_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_perdure_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_perdure_state_v1_state_proto_goTypes = []any{
 	(*Events)(nil),                      // 0: perdure.state.v1.Events
 	(*Parts)(nil),                       // 1: perdure.state.v1.Parts
@@ -2622,119 +2789,132 @@ var file_perdure_state_v1_state_proto_goTypes = []any{
 	(*Namespace)(nil),                   // 16: perdure.state.v1.Namespace
 	(*Task)(nil),                        // 17: perdure.state.v1.Task
 	(*TaskQueue)(nil),                   // 18: perdure.state.v1.TaskQueue
-	nil,                                 // 19: perdure.state.v1.Namespace.SearchAttributesEntry
-	nil,                                 // 20: perdure.state.v1.TaskQueue.AckLevelsEntry
-	(*v1.HistoryEvent)(nil),             // 21: temporal.api.history.v1.HistoryEvent
-	(*v11.WorkflowType)(nil),            // 22: temporal.api.common.v1.WorkflowType
-	(*timestamppb.Timestamp)(nil),       // 23: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 24: google.protobuf.Duration
-	(*v11.RetryPolicy)(nil),             // 25: temporal.api.common.v1.RetryPolicy
-	(v12.ContinueAsNewInitiator)(0),     // 26: temporal.api.enums.v1.ContinueAsNewInitiator
-	(*v11.WorkflowExecution)(nil),       // 27: temporal.api.common.v1.WorkflowExecution
-	(*v13.UserMetadata)(nil),            // 28: temporal.api.sdk.v1.UserMetadata
-	(v12.WorkflowExecutionStatus)(0),    // 29: temporal.api.enums.v1.WorkflowExecutionStatus
-	(*v11.Priority)(nil),                // 30: temporal.api.common.v1.Priority
-	(*v14.ResetPoints)(nil),             // 31: temporal.api.workflow.v1.ResetPoints
-	(*v14.VersioningOverride)(nil),      // 32: temporal.api.workflow.v1.VersioningOverride
-	(v12.TaskQueueKind)(0),              // 33: temporal.api.enums.v1.TaskQueueKind
-	(v12.SuggestContinueAsNewReason)(0), // 34: temporal.api.enums.v1.SuggestContinueAsNewReason
-	(*v11.ActivityType)(nil),            // 35: temporal.api.common.v1.ActivityType
-	(*v11.Payloads)(nil),                // 36: temporal.api.common.v1.Payloads
-	(*v15.Failure)(nil),                 // 37: temporal.api.failure.v1.Failure
-	(*v16.ActivityOptions)(nil),         // 38: temporal.api.activity.v1.ActivityOptions
-	(v12.EventType)(0),                  // 39: temporal.api.enums.v1.EventType
-	(*v11.Memo)(nil),                    // 40: temporal.api.common.v1.Memo
-	(*v11.SearchAttributes)(nil),        // 41: temporal.api.common.v1.SearchAttributes
-	(v12.ParentClosePolicy)(0),          // 42: temporal.api.enums.v1.ParentClosePolicy
-	(*v17.Request)(nil),                 // 43: temporal.api.update.v1.Request
-	(*v18.NamespaceInfo)(nil),           // 44: temporal.api.namespace.v1.NamespaceInfo
-	(*v18.NamespaceConfig)(nil),         // 45: temporal.api.namespace.v1.NamespaceConfig
-	(v12.IndexedValueType)(0),           // 46: temporal.api.enums.v1.IndexedValueType
+	(*FairnessPasses)(nil),              // 19: perdure.state.v1.FairnessPasses
+	(*TaskQueueData)(nil),               // 20: perdure.state.v1.TaskQueueData
+	nil,                                 // 21: perdure.state.v1.Namespace.SearchAttributesEntry
+	nil,                                 // 22: perdure.state.v1.TaskQueue.AckLevelsEntry
+	nil,                                 // 23: perdure.state.v1.TaskQueue.AckPassesEntry
+	nil,                                 // 24: perdure.state.v1.TaskQueue.NextPassesEntry
+	nil,                                 // 25: perdure.state.v1.TaskQueue.TokensLeftEntry
+	nil,                                 // 26: perdure.state.v1.FairnessPasses.NextEntry
+	(*v1.HistoryEvent)(nil),             // 27: temporal.api.history.v1.HistoryEvent
+	(*v11.WorkflowType)(nil),            // 28: temporal.api.common.v1.WorkflowType
+	(*timestamppb.Timestamp)(nil),       // 29: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 30: google.protobuf.Duration
+	(*v11.RetryPolicy)(nil),             // 31: temporal.api.common.v1.RetryPolicy
+	(v12.ContinueAsNewInitiator)(0),     // 32: temporal.api.enums.v1.ContinueAsNewInitiator
+	(*v11.WorkflowExecution)(nil),       // 33: temporal.api.common.v1.WorkflowExecution
+	(*v13.UserMetadata)(nil),            // 34: temporal.api.sdk.v1.UserMetadata
+	(v12.WorkflowExecutionStatus)(0),    // 35: temporal.api.enums.v1.WorkflowExecutionStatus
+	(*v11.Priority)(nil),                // 36: temporal.api.common.v1.Priority
+	(*v14.ResetPoints)(nil),             // 37: temporal.api.workflow.v1.ResetPoints
+	(*v14.VersioningOverride)(nil),      // 38: temporal.api.workflow.v1.VersioningOverride
+	(v12.TaskQueueKind)(0),              // 39: temporal.api.enums.v1.TaskQueueKind
+	(v12.SuggestContinueAsNewReason)(0), // 40: temporal.api.enums.v1.SuggestContinueAsNewReason
+	(*v11.ActivityType)(nil),            // 41: temporal.api.common.v1.ActivityType
+	(*v11.Payloads)(nil),                // 42: temporal.api.common.v1.Payloads
+	(*v15.Failure)(nil),                 // 43: temporal.api.failure.v1.Failure
+	(*v16.ActivityOptions)(nil),         // 44: temporal.api.activity.v1.ActivityOptions
+	(v12.EventType)(0),                  // 45: temporal.api.enums.v1.EventType
+	(*v11.Memo)(nil),                    // 46: temporal.api.common.v1.Memo
+	(*v11.SearchAttributes)(nil),        // 47: temporal.api.common.v1.SearchAttributes
+	(v12.ParentClosePolicy)(0),          // 48: temporal.api.enums.v1.ParentClosePolicy
+	(*v17.Request)(nil),                 // 49: temporal.api.update.v1.Request
+	(*v18.NamespaceInfo)(nil),           // 50: temporal.api.namespace.v1.NamespaceInfo
+	(*v18.NamespaceConfig)(nil),         // 51: temporal.api.namespace.v1.NamespaceConfig
+	(*v19.TaskQueueConfig)(nil),         // 52: temporal.api.taskqueue.v1.TaskQueueConfig
+	(v12.IndexedValueType)(0),           // 53: temporal.api.enums.v1.IndexedValueType
 }
 var file_perdure_state_v1_state_proto_depIdxs = []int32{
-	21, // 0: perdure.state.v1.Events.events:type_name -> temporal.api.history.v1.HistoryEvent
+	27, // 0: perdure.state.v1.Events.events:type_name -> temporal.api.history.v1.HistoryEvent
 	2,  // 1: perdure.state.v1.Parts.parts:type_name -> perdure.state.v1.Part
-	22, // 2: perdure.state.v1.Start.workflow_type:type_name -> temporal.api.common.v1.WorkflowType
-	23, // 3: perdure.state.v1.Start.start_time:type_name -> google.protobuf.Timestamp
-	23, // 4: perdure.state.v1.Start.execution_time:type_name -> google.protobuf.Timestamp
-	24, // 5: perdure.state.v1.Start.execution_timeout:type_name -> google.protobuf.Duration
-	24, // 6: perdure.state.v1.Start.run_timeout:type_name -> google.protobuf.Duration
-	24, // 7: perdure.state.v1.Start.task_timeout:type_name -> google.protobuf.Duration
-	23, // 8: perdure.state.v1.Start.execution_deadline:type_name -> google.protobuf.Timestamp
-	23, // 9: perdure.state.v1.Start.run_deadline:type_name -> google.protobuf.Timestamp
-	25, // 10: perdure.state.v1.Start.retry_policy:type_name -> temporal.api.common.v1.RetryPolicy
-	26, // 11: perdure.state.v1.Start.initiator:type_name -> temporal.api.enums.v1.ContinueAsNewInitiator
-	27, // 12: perdure.state.v1.Start.parent:type_name -> temporal.api.common.v1.WorkflowExecution
-	27, // 13: perdure.state.v1.Start.root:type_name -> temporal.api.common.v1.WorkflowExecution
-	28, // 14: perdure.state.v1.Start.user_metadata:type_name -> temporal.api.sdk.v1.UserMetadata
-	24, // 15: perdure.state.v1.Start.first_task_backoff:type_name -> google.protobuf.Duration
-	23, // 16: perdure.state.v1.Start.original_start_time:type_name -> google.protobuf.Timestamp
-	29, // 17: perdure.state.v1.Core.status:type_name -> temporal.api.enums.v1.WorkflowExecutionStatus
-	23, // 18: perdure.state.v1.Core.last_event_time:type_name -> google.protobuf.Timestamp
-	23, // 19: perdure.state.v1.Core.close_time:type_name -> google.protobuf.Timestamp
+	28, // 2: perdure.state.v1.Start.workflow_type:type_name -> temporal.api.common.v1.WorkflowType
+	29, // 3: perdure.state.v1.Start.start_time:type_name -> google.protobuf.Timestamp
+	29, // 4: perdure.state.v1.Start.execution_time:type_name -> google.protobuf.Timestamp
+	30, // 5: perdure.state.v1.Start.execution_timeout:type_name -> google.protobuf.Duration
+	30, // 6: perdure.state.v1.Start.run_timeout:type_name -> google.protobuf.Duration
+	30, // 7: perdure.state.v1.Start.task_timeout:type_name -> google.protobuf.Duration
+	29, // 8: perdure.state.v1.Start.execution_deadline:type_name -> google.protobuf.Timestamp
+	29, // 9: perdure.state.v1.Start.run_deadline:type_name -> google.protobuf.Timestamp
+	31, // 10: perdure.state.v1.Start.retry_policy:type_name -> temporal.api.common.v1.RetryPolicy
+	32, // 11: perdure.state.v1.Start.initiator:type_name -> temporal.api.enums.v1.ContinueAsNewInitiator
+	33, // 12: perdure.state.v1.Start.parent:type_name -> temporal.api.common.v1.WorkflowExecution
+	33, // 13: perdure.state.v1.Start.root:type_name -> temporal.api.common.v1.WorkflowExecution
+	34, // 14: perdure.state.v1.Start.user_metadata:type_name -> temporal.api.sdk.v1.UserMetadata
+	30, // 15: perdure.state.v1.Start.first_task_backoff:type_name -> google.protobuf.Duration
+	29, // 16: perdure.state.v1.Start.original_start_time:type_name -> google.protobuf.Timestamp
+	35, // 17: perdure.state.v1.Core.status:type_name -> temporal.api.enums.v1.WorkflowExecutionStatus
+	29, // 18: perdure.state.v1.Core.last_event_time:type_name -> google.protobuf.Timestamp
+	29, // 19: perdure.state.v1.Core.close_time:type_name -> google.protobuf.Timestamp
 	6,  // 20: perdure.state.v1.Core.task:type_name -> perdure.state.v1.WorkflowTask
-	24, // 21: perdure.state.v1.Core.sticky_timeout:type_name -> google.protobuf.Duration
-	23, // 22: perdure.state.v1.Core.first_task_due:type_name -> google.protobuf.Timestamp
-	30, // 23: perdure.state.v1.Core.priority:type_name -> temporal.api.common.v1.Priority
-	31, // 24: perdure.state.v1.Core.reset_points:type_name -> temporal.api.workflow.v1.ResetPoints
-	32, // 25: perdure.state.v1.Core.versioning_override:type_name -> temporal.api.workflow.v1.VersioningOverride
+	30, // 21: perdure.state.v1.Core.sticky_timeout:type_name -> google.protobuf.Duration
+	29, // 22: perdure.state.v1.Core.first_task_due:type_name -> google.protobuf.Timestamp
+	36, // 23: perdure.state.v1.Core.priority:type_name -> temporal.api.common.v1.Priority
+	37, // 24: perdure.state.v1.Core.reset_points:type_name -> temporal.api.workflow.v1.ResetPoints
+	38, // 25: perdure.state.v1.Core.versioning_override:type_name -> temporal.api.workflow.v1.VersioningOverride
 	5,  // 26: perdure.state.v1.Core.pause:type_name -> perdure.state.v1.PauseInfo
-	27, // 27: perdure.state.v1.Core.reset_run:type_name -> temporal.api.common.v1.WorkflowExecution
-	23, // 28: perdure.state.v1.Core.last_reset_time:type_name -> google.protobuf.Timestamp
-	23, // 29: perdure.state.v1.PauseInfo.pause_time:type_name -> google.protobuf.Timestamp
-	33, // 30: perdure.state.v1.WorkflowTask.queue_kind:type_name -> temporal.api.enums.v1.TaskQueueKind
-	23, // 31: perdure.state.v1.WorkflowTask.scheduled_time:type_name -> google.protobuf.Timestamp
-	23, // 32: perdure.state.v1.WorkflowTask.original_scheduled_time:type_name -> google.protobuf.Timestamp
-	23, // 33: perdure.state.v1.WorkflowTask.started_time:type_name -> google.protobuf.Timestamp
-	24, // 34: perdure.state.v1.WorkflowTask.timeout:type_name -> google.protobuf.Duration
-	23, // 35: perdure.state.v1.WorkflowTask.schedule_to_start_deadline:type_name -> google.protobuf.Timestamp
-	34, // 36: perdure.state.v1.WorkflowTask.suggest_reasons:type_name -> temporal.api.enums.v1.SuggestContinueAsNewReason
-	35, // 37: perdure.state.v1.Activity.activity_type:type_name -> temporal.api.common.v1.ActivityType
-	24, // 38: perdure.state.v1.Activity.schedule_to_close_timeout:type_name -> google.protobuf.Duration
-	24, // 39: perdure.state.v1.Activity.schedule_to_start_timeout:type_name -> google.protobuf.Duration
-	24, // 40: perdure.state.v1.Activity.start_to_close_timeout:type_name -> google.protobuf.Duration
-	24, // 41: perdure.state.v1.Activity.heartbeat_timeout:type_name -> google.protobuf.Duration
-	25, // 42: perdure.state.v1.Activity.retry_policy:type_name -> temporal.api.common.v1.RetryPolicy
-	23, // 43: perdure.state.v1.Activity.scheduled_time:type_name -> google.protobuf.Timestamp
-	23, // 44: perdure.state.v1.Activity.attempt_scheduled_time:type_name -> google.protobuf.Timestamp
-	23, // 45: perdure.state.v1.Activity.started_time:type_name -> google.protobuf.Timestamp
-	23, // 46: perdure.state.v1.Activity.last_heartbeat_time:type_name -> google.protobuf.Timestamp
-	36, // 47: perdure.state.v1.Activity.heartbeat_details:type_name -> temporal.api.common.v1.Payloads
-	37, // 48: perdure.state.v1.Activity.last_failure:type_name -> temporal.api.failure.v1.Failure
-	23, // 49: perdure.state.v1.Activity.last_attempt_complete_time:type_name -> google.protobuf.Timestamp
-	24, // 50: perdure.state.v1.Activity.retry_interval:type_name -> google.protobuf.Duration
-	30, // 51: perdure.state.v1.Activity.priority:type_name -> temporal.api.common.v1.Priority
-	23, // 52: perdure.state.v1.Activity.pause_time:type_name -> google.protobuf.Timestamp
-	38, // 53: perdure.state.v1.Activity.original_options:type_name -> temporal.api.activity.v1.ActivityOptions
-	23, // 54: perdure.state.v1.Activity.last_started_time:type_name -> google.protobuf.Timestamp
-	30, // 55: perdure.state.v1.Activity.own_priority:type_name -> temporal.api.common.v1.Priority
-	23, // 56: perdure.state.v1.Timer.due:type_name -> google.protobuf.Timestamp
-	21, // 57: perdure.state.v1.Buffered.event:type_name -> temporal.api.history.v1.HistoryEvent
-	23, // 58: perdure.state.v1.Request.time:type_name -> google.protobuf.Timestamp
-	39, // 59: perdure.state.v1.Request.event_type:type_name -> temporal.api.enums.v1.EventType
-	40, // 60: perdure.state.v1.Attributes.memo:type_name -> temporal.api.common.v1.Memo
-	41, // 61: perdure.state.v1.Attributes.search_attributes:type_name -> temporal.api.common.v1.SearchAttributes
-	22, // 62: perdure.state.v1.Child.workflow_type:type_name -> temporal.api.common.v1.WorkflowType
-	42, // 63: perdure.state.v1.Child.parent_close_policy:type_name -> temporal.api.enums.v1.ParentClosePolicy
-	23, // 64: perdure.state.v1.Child.next_try:type_name -> google.protobuf.Timestamp
-	27, // 65: perdure.state.v1.External.target:type_name -> temporal.api.common.v1.WorkflowExecution
-	23, // 66: perdure.state.v1.External.next_try:type_name -> google.protobuf.Timestamp
-	43, // 67: perdure.state.v1.Update.request:type_name -> temporal.api.update.v1.Request
+	33, // 27: perdure.state.v1.Core.reset_run:type_name -> temporal.api.common.v1.WorkflowExecution
+	29, // 28: perdure.state.v1.Core.last_reset_time:type_name -> google.protobuf.Timestamp
+	29, // 29: perdure.state.v1.PauseInfo.pause_time:type_name -> google.protobuf.Timestamp
+	39, // 30: perdure.state.v1.WorkflowTask.queue_kind:type_name -> temporal.api.enums.v1.TaskQueueKind
+	29, // 31: perdure.state.v1.WorkflowTask.scheduled_time:type_name -> google.protobuf.Timestamp
+	29, // 32: perdure.state.v1.WorkflowTask.original_scheduled_time:type_name -> google.protobuf.Timestamp
+	29, // 33: perdure.state.v1.WorkflowTask.started_time:type_name -> google.protobuf.Timestamp
+	30, // 34: perdure.state.v1.WorkflowTask.timeout:type_name -> google.protobuf.Duration
+	29, // 35: perdure.state.v1.WorkflowTask.schedule_to_start_deadline:type_name -> google.protobuf.Timestamp
+	40, // 36: perdure.state.v1.WorkflowTask.suggest_reasons:type_name -> temporal.api.enums.v1.SuggestContinueAsNewReason
+	41, // 37: perdure.state.v1.Activity.activity_type:type_name -> temporal.api.common.v1.ActivityType
+	30, // 38: perdure.state.v1.Activity.schedule_to_close_timeout:type_name -> google.protobuf.Duration
+	30, // 39: perdure.state.v1.Activity.schedule_to_start_timeout:type_name -> google.protobuf.Duration
+	30, // 40: perdure.state.v1.Activity.start_to_close_timeout:type_name -> google.protobuf.Duration
+	30, // 41: perdure.state.v1.Activity.heartbeat_timeout:type_name -> google.protobuf.Duration
+	31, // 42: perdure.state.v1.Activity.retry_policy:type_name -> temporal.api.common.v1.RetryPolicy
+	29, // 43: perdure.state.v1.Activity.scheduled_time:type_name -> google.protobuf.Timestamp
+	29, // 44: perdure.state.v1.Activity.attempt_scheduled_time:type_name -> google.protobuf.Timestamp
+	29, // 45: perdure.state.v1.Activity.started_time:type_name -> google.protobuf.Timestamp
+	29, // 46: perdure.state.v1.Activity.last_heartbeat_time:type_name -> google.protobuf.Timestamp
+	42, // 47: perdure.state.v1.Activity.heartbeat_details:type_name -> temporal.api.common.v1.Payloads
+	43, // 48: perdure.state.v1.Activity.last_failure:type_name -> temporal.api.failure.v1.Failure
+	29, // 49: perdure.state.v1.Activity.last_attempt_complete_time:type_name -> google.protobuf.Timestamp
+	30, // 50: perdure.state.v1.Activity.retry_interval:type_name -> google.protobuf.Duration
+	36, // 51: perdure.state.v1.Activity.priority:type_name -> temporal.api.common.v1.Priority
+	29, // 52: perdure.state.v1.Activity.pause_time:type_name -> google.protobuf.Timestamp
+	44, // 53: perdure.state.v1.Activity.original_options:type_name -> temporal.api.activity.v1.ActivityOptions
+	29, // 54: perdure.state.v1.Activity.last_started_time:type_name -> google.protobuf.Timestamp
+	36, // 55: perdure.state.v1.Activity.own_priority:type_name -> temporal.api.common.v1.Priority
+	29, // 56: perdure.state.v1.Timer.due:type_name -> google.protobuf.Timestamp
+	27, // 57: perdure.state.v1.Buffered.event:type_name -> temporal.api.history.v1.HistoryEvent
+	29, // 58: perdure.state.v1.Request.time:type_name -> google.protobuf.Timestamp
+	45, // 59: perdure.state.v1.Request.event_type:type_name -> temporal.api.enums.v1.EventType
+	46, // 60: perdure.state.v1.Attributes.memo:type_name -> temporal.api.common.v1.Memo
+	47, // 61: perdure.state.v1.Attributes.search_attributes:type_name -> temporal.api.common.v1.SearchAttributes
+	28, // 62: perdure.state.v1.Child.workflow_type:type_name -> temporal.api.common.v1.WorkflowType
+	48, // 63: perdure.state.v1.Child.parent_close_policy:type_name -> temporal.api.enums.v1.ParentClosePolicy
+	29, // 64: perdure.state.v1.Child.next_try:type_name -> google.protobuf.Timestamp
+	33, // 65: perdure.state.v1.External.target:type_name -> temporal.api.common.v1.WorkflowExecution
+	29, // 66: perdure.state.v1.External.next_try:type_name -> google.protobuf.Timestamp
+	49, // 67: perdure.state.v1.Update.request:type_name -> temporal.api.update.v1.Request
 	12, // 68: perdure.state.v1.CloseEffect.child:type_name -> perdure.state.v1.Child
-	23, // 69: perdure.state.v1.CloseEffect.next_try:type_name -> google.protobuf.Timestamp
-	44, // 70: perdure.state.v1.Namespace.info:type_name -> temporal.api.namespace.v1.NamespaceInfo
-	45, // 71: perdure.state.v1.Namespace.config:type_name -> temporal.api.namespace.v1.NamespaceConfig
-	19, // 72: perdure.state.v1.Namespace.search_attributes:type_name -> perdure.state.v1.Namespace.SearchAttributesEntry
-	23, // 73: perdure.state.v1.Task.create_time:type_name -> google.protobuf.Timestamp
-	23, // 74: perdure.state.v1.Task.expiry:type_name -> google.protobuf.Timestamp
-	30, // 75: perdure.state.v1.Task.priority:type_name -> temporal.api.common.v1.Priority
-	20, // 76: perdure.state.v1.TaskQueue.ack_levels:type_name -> perdure.state.v1.TaskQueue.AckLevelsEntry
-	46, // 77: perdure.state.v1.Namespace.SearchAttributesEntry.value:type_name -> temporal.api.enums.v1.IndexedValueType
-	78, // [78:78] is the sub-list for method output_type
-	78, // [78:78] is the sub-list for method input_type
-	78, // [78:78] is the sub-list for extension type_name
-	78, // [78:78] is the sub-list for extension extendee
-	0,  // [0:78] is the sub-list for field type_name
+	29, // 69: perdure.state.v1.CloseEffect.next_try:type_name -> google.protobuf.Timestamp
+	50, // 70: perdure.state.v1.Namespace.info:type_name -> temporal.api.namespace.v1.NamespaceInfo
+	51, // 71: perdure.state.v1.Namespace.config:type_name -> temporal.api.namespace.v1.NamespaceConfig
+	21, // 72: perdure.state.v1.Namespace.search_attributes:type_name -> perdure.state.v1.Namespace.SearchAttributesEntry
+	29, // 73: perdure.state.v1.Task.create_time:type_name -> google.protobuf.Timestamp
+	29, // 74: perdure.state.v1.Task.expiry:type_name -> google.protobuf.Timestamp
+	36, // 75: perdure.state.v1.Task.priority:type_name -> temporal.api.common.v1.Priority
+	22, // 76: perdure.state.v1.TaskQueue.ack_levels:type_name -> perdure.state.v1.TaskQueue.AckLevelsEntry
+	23, // 77: perdure.state.v1.TaskQueue.ack_passes:type_name -> perdure.state.v1.TaskQueue.AckPassesEntry
+	24, // 78: perdure.state.v1.TaskQueue.next_passes:type_name -> perdure.state.v1.TaskQueue.NextPassesEntry
+	25, // 79: perdure.state.v1.TaskQueue.tokens_left:type_name -> perdure.state.v1.TaskQueue.TokensLeftEntry
+	26, // 80: perdure.state.v1.FairnessPasses.next:type_name -> perdure.state.v1.FairnessPasses.NextEntry
+	52, // 81: perdure.state.v1.TaskQueueData.config:type_name -> temporal.api.taskqueue.v1.TaskQueueConfig
+	53, // 82: perdure.state.v1.Namespace.SearchAttributesEntry.value:type_name -> temporal.api.enums.v1.IndexedValueType
+	19, // 83: perdure.state.v1.TaskQueue.NextPassesEntry.value:type_name -> perdure.state.v1.FairnessPasses
+	84, // [84:84] is the sub-list for method output_type
+	84, // [84:84] is the sub-list for method input_type
+	84, // [84:84] is the sub-list for extension type_name
+	84, // [84:84] is the sub-list for extension extendee
+	0,  // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_perdure_state_v1_state_proto_init() }
@@ -2748,7 +2928,7 @@ func file_perdure_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_perdure_state_v1_state_proto_rawDesc), len(file_perdure_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

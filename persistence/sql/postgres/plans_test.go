@@ -72,6 +72,7 @@ func plannedStatements() []planned {
 		{"get a queue", settingsGeneric, sqlGetQueue, "", []string{"task_queues_pkey"}},
 		{"list queues", settingsGeneric, sqlListQueues, "", []string{"task_queues_pkey"}},
 		{"read tasks", settingsGeneric, sqlReadTasks, "", []string{"tasks_pkey"}},
+		{"count tasks", settingsGeneric, sqlCountTasks, "", []string{"tasks_pkey"}},
 		{"keys of shards", settingsGeneric, sqlShardKeys, "", []string{"shards_pkey"}},
 		{"move shards", settingsGeneric, sqlMoveShards, "", []string{"shards_pkey"}},
 		{"move a queue", settingsGeneric, sqlMoveQueue, "", []string{"task_queues_pkey"}},

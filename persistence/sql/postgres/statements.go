@@ -199,4 +199,5 @@ WHERE shard_id = ANY($1) AND has_effects AND (shard_id, run_id) > ($2, $3) ORDER
 	sqlListQueues = `SELECT ` + queueColumns + ` FROM task_queues WHERE namespace_id = $1 AND task_queue = $2 ORDER BY type, partition`
 	sqlReadTasks  = `SELECT level, pass, task_id, task FROM tasks WHERE ` + queueKey + ` AND level = $5
 AND (pass, task_id) > ($6, $7) ORDER BY pass, task_id LIMIT $8`
+	sqlCountTasks = `SELECT level, count(*) FROM tasks WHERE ` + queueKey + ` AND task_id < $5 GROUP BY level`
 )

@@ -91,6 +91,26 @@ func (s *Store) ReadTasks(ctx context.Context, key persistence.QueueKey, level i
 	return tasks, nil
 }
 
+// CountTasks implements persistence.TaskQueues.
+func (s *Store) CountTasks(ctx context.Context, key persistence.QueueKey, belowID int64) (map[int16]int64, error) {
+	counts := make(map[int16]int64)
+	args, err := queueArgs(key)
+	if err != nil {
+		return counts, nil //nolint:nilerr // there is nothing under such a key
+	}
+	err = s.readRows(ctx, "count tasks", settingsGeneric, func(rows pgx.Rows) error {
+		var level int16
+		var count int64
+		err := rows.Scan(&level, &count)
+		counts[level] = count
+		return err
+	}, sqlCountTasks, append(args, belowID)...)
+	if err != nil {
+		return nil, err
+	}
+	return counts, nil
+}
+
 // WriteTasks implements persistence.TaskQueues.
 func (s *Store) WriteTasks(ctx context.Context, key persistence.QueueKey, epoch persistence.Epoch, tasks []persistence.BacklogTask) error {
 	id, err := newQueueID(key)

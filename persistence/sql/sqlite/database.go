@@ -21,6 +21,7 @@ const readersMax = 8
 // database is an open file, or memory, and its connections. Several stores may use it.
 type database struct {
 	path      string // empty: in memory
+	existing  bool   // neither made nor migrated
 	logger    *zap.Logger
 	lock      io.Closer
 	writer    *pool
@@ -29,8 +30,8 @@ type database struct {
 	users     atomic.Int32
 }
 
-func openDatabase(ctx context.Context, path string, logger *zap.Logger) (*database, error) {
-	db := &database{path: path, logger: logger}
+func openDatabase(ctx context.Context, path string, existing bool, logger *zap.Logger) (*database, error) {
+	db := &database{path: path, existing: existing, logger: logger}
 	db.users.Store(1)
 	if err := db.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the database %s: %w", db, err), db.closeFiles())
@@ -55,7 +56,11 @@ func (db *database) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := db.writer.use(ctx, func(ctx context.Context, c *conn) error { return migrate(ctx, c) }); err != nil {
+	prepare := migrate
+	if db.existing {
+		prepare = checkSchema
+	}
+	if err := db.writer.use(ctx, prepare); err != nil {
 		return describe(err)
 	}
 	db.committer = group.New(db.commit, group.Options{})
@@ -63,7 +68,7 @@ func (db *database) open(ctx context.Context) error {
 }
 
 func (db *database) openFile() error {
-	path, err := checkPath(db.path)
+	path, err := checkPath(db.path, db.existing)
 	if err != nil {
 		return err
 	}
@@ -78,7 +83,7 @@ func (db *database) openFile() error {
 
 // checkPath finds out what SQLite would only call "unable to open database file". It returns the path that all names of the file
 // share, so that they share a lock.
-func checkPath(path string) (string, error) {
+func checkPath(path string, existing bool) (string, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return "", err
@@ -89,11 +94,18 @@ func checkPath(path string) (string, error) {
 	if stat, err := os.Stat(absolute); err == nil && stat.IsDir() {
 		return "", errors.New("it is a directory, not a file")
 	}
-	file, err := os.OpenFile(absolute, os.O_RDWR|os.O_CREATE, 0o600)
+	flags := os.O_RDWR
+	if !existing {
+		flags |= os.O_CREATE
+	}
+	file, err := os.OpenFile(absolute, flags, 0o600)
 	if err != nil {
 		var pathError *os.PathError
 		if errors.As(err, &pathError) {
 			err = pathError.Err
+		}
+		if errors.Is(err, syscall.ENOENT) && existing {
+			return "", errors.New("there is no such file")
 		}
 		if errors.Is(err, syscall.ENOENT) {
 			return "", fmt.Errorf("the directory %s does not exist", filepath.Dir(absolute))

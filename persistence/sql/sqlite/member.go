@@ -23,7 +23,7 @@ func (s *Store) RenewMember(ctx context.Context, m persistence.Member, ttl time.
 		if err := s.renew(ctx, tx, &m, now, ttl); err != nil {
 			return err
 		}
-		members, err = tx.members(ctx)
+		members, err = tx.conn.members(ctx)
 		return err
 	})
 	if err != nil {
@@ -43,10 +43,10 @@ func (s *Store) renew(ctx context.Context, tx *txn, m *persistence.Member, now t
 	return tx.exec(ctx, `DELETE FROM cluster_members WHERE expires < ?`, visibilitysql.Nanos(now.Add(-memberKept)))
 }
 
-func (tx *txn) members(ctx context.Context) ([]persistence.Member, error) {
+func (c *conn) members(ctx context.Context) ([]persistence.Member, error) {
 	var members []persistence.Member
 	const text = `SELECT id, service, address, key, started, renewed, expires, draining FROM cluster_members ORDER BY id`
-	err := tx.conn.rows(ctx, text, nil, func(scan func(...any) error) (bool, error) {
+	err := c.rows(ctx, text, nil, func(scan func(...any) error) (bool, error) {
 		var (
 			m                         persistence.Member
 			started, renewed, expires int64

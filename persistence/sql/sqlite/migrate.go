@@ -33,6 +33,24 @@ func migrate(ctx context.Context, c *conn) error {
 	return upgrade(ctx, c, migrations[version:])
 }
 
+// checkSchema refuses a database that this program did not make, or not with this schema.
+func checkSchema(ctx context.Context, c *conn) error {
+	var id, version int
+	if err := c.row(ctx, `PRAGMA application_id`, nil, &id); err != nil {
+		return err
+	}
+	if id != applicationID {
+		return errors.New("it is not a database of this program")
+	}
+	if err := c.row(ctx, `SELECT COALESCE(MAX(version), 0) FROM schema_version`, nil, &version); err != nil {
+		return fmt.Errorf("read the schema's version: %w", err)
+	}
+	if want := len(schema.SQLite()); version != want {
+		return fmt.Errorf("its schema has version %d, and this program works with version %d", version, want)
+	}
+	return nil
+}
+
 // claim refuses a file with tables that another program made.
 func claim(ctx context.Context, c *conn) error {
 	var id, tables int

@@ -31,6 +31,8 @@ import (
 type Options struct {
 	// Path is the database file. Empty: in memory, private to this store, gone when it is closed.
 	Path string
+	// Existing says that the file must exist and have the schema of this program: it is neither made nor migrated.
+	Existing bool
 	// Logger may be nil.
 	Logger *zap.Logger
 }
@@ -52,7 +54,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if logger == nil {
 		logger = zap.NewNop()
 	}
-	db, err := openDatabase(ctx, o.Path, logger)
+	db, err := openDatabase(ctx, o.Path, o.Existing, logger)
 	if err != nil {
 		return nil, err
 	}

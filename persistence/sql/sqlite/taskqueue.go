@@ -78,6 +78,25 @@ func (s *Store) ReadTasks(ctx context.Context, key persistence.QueueKey, level i
 	return tasks, nil
 }
 
+// CountTasks implements [persistence.TaskQueues].
+func (s *Store) CountTasks(ctx context.Context, key persistence.QueueKey, belowID int64) (map[int16]int64, error) {
+	const text = "SELECT level, count(*) FROM tasks WHERE " + queueCondition + " AND task_id < ? GROUP BY level"
+	counts := make(map[int16]int64)
+	err := s.read(ctx, "count tasks", func(ctx context.Context, c *conn) error {
+		return c.rows(ctx, text, queueArgs(key, belowID), func(scan func(...any) error) (bool, error) {
+			var level int16
+			var count int64
+			err := scan(&level, &count)
+			counts[level] = count
+			return true, err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return counts, nil
+}
+
 // UpdateQueue implements [persistence.TaskQueues].
 func (s *Store) UpdateQueue(ctx context.Context, key persistence.QueueKey, epoch persistence.Epoch, metadata []byte, ranges []persistence.TaskRange) error {
 	const deleteRange = "DELETE FROM tasks WHERE " + queueCondition + " AND level = ? AND (pass, task_id) >= (?, ?) AND (pass, task_id) <= (?, ?)"

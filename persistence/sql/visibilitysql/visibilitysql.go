@@ -94,6 +94,13 @@ func ScanRow(row interface{ Scan(...any) error }) (*persistence.VisibilityRow, e
 	return &r, nil
 }
 
+// Get builds the statement that reads one run's row.
+func Get(d Dialect, namespaceID, runID string) Query {
+	b := &builder{dialect: d}
+	run, namespace := b.arg(runID), b.arg(namespaceID)
+	return Query{SQL: "SELECT " + rowColumns[d] + " FROM visibility WHERE run_id = " + run + " AND namespace_id = " + namespace, Args: b.args}
+}
+
 // List builds the statement of [persistence.Visibility.ListVisibility]: open runs by start time, then closed runs by close time and
 // start time, newest first, then run id. It is the union of the two halves, each in the order of an index of its own, so that a page
 // costs a page; one statement sees a run that is just closing in exactly one of them.
