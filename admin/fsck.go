@@ -123,6 +123,8 @@ type fsck struct {
 	// open is the last open run, suspects are keys that seem to have another run beside it.
 	open     persistence.RunPosition
 	suspects []persistence.ExecutionKey
+	// judged is the last key that was looked at for that: keys come in order, over pages.
+	judged persistence.ExecutionKey
 }
 
 func (f *fsck) report(v Violation) {
@@ -188,12 +190,11 @@ func (f *fsck) suspect(r *persistence.StoredRun) {
 
 // checkSuspects reads the runs of suspicious keys again, those of a key in one statement.
 func (f *fsck) checkSuspects(ctx context.Context) error {
-	checked := map[persistence.ExecutionKey]bool{}
 	for _, key := range f.suspects {
-		if checked[key] {
+		if key == f.judged {
 			continue
 		}
-		checked[key] = true
+		f.judged = key
 		runs, err := f.store.ListRuns(ctx, key, runsPerKeyMax)
 		if err != nil {
 			return err

@@ -161,6 +161,9 @@ func (l *loop) renewed(r renewal) {
 		// Half-way between question and answer the clocks are compared with the least error.
 		asked := l.m.params.Now().Add(-(l.m.since() - r.sent) / 2)
 		l.m.clockOffset.Store(int64(r.databaseNow.Sub(asked)))
+		if l.m.params.OnClock != nil {
+			l.m.params.OnClock(r.databaseNow, asked)
+		}
 		l.merge(r.members)
 		for _, p := range l.peers {
 			l.judgeReach(p)

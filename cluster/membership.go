@@ -42,6 +42,9 @@ type Params struct {
 	Logger     *zap.Logger           // nil: none
 	Metrics    prometheus.Registerer // nil: metrics are not exported
 	Now        func() time.Time      // nil: time.Now. Its times should carry a monotonic clock.
+	// OnClock, if set, is told at each renewal that the database's clock showed one time when Now showed the other. It must
+	// return at once.
+	OnClock func(database, local time.Time)
 }
 
 // Membership is one process's part in the cluster. It is safe for concurrent use.

@@ -111,7 +111,7 @@ func (t *Tx) CompleteActivity(token *tokenpb.Task, req *workflowservice.RespondA
 	}
 	e := t.newEvent(enumspb.EVENT_TYPE_ACTIVITY_TASK_COMPLETED)
 	e.Attributes = &historypb.HistoryEvent_ActivityTaskCompletedEventAttributes{ActivityTaskCompletedEventAttributes: &historypb.ActivityTaskCompletedEventAttributes{
-		Result: req.Result, ScheduledEventId: a.ScheduledEventId, Identity: req.Identity, WorkerVersion: req.WorkerVersion, //nolint:staticcheck // old workers still send it
+		Result: req.Result, ScheduledEventId: a.ScheduledEventId, Identity: req.Identity, WorkerVersion: req.WorkerVersion,
 	}}
 	t.closeActivity(a, e)
 	return nil
@@ -166,7 +166,7 @@ func (t *Tx) addActivityFailed(a *statepb.Activity, req *workflowservice.Respond
 	e := t.newEvent(enumspb.EVENT_TYPE_ACTIVITY_TASK_FAILED)
 	e.Attributes = &historypb.HistoryEvent_ActivityTaskFailedEventAttributes{ActivityTaskFailedEventAttributes: &historypb.ActivityTaskFailedEventAttributes{
 		Failure: failure, ScheduledEventId: a.ScheduledEventId, Identity: req.Identity, RetryState: state, Cause: req.Cause,
-		WorkerVersion: req.WorkerVersion, //nolint:staticcheck // old workers still send it
+		WorkerVersion: req.WorkerVersion,
 	}}
 	t.closeActivity(a, e)
 }
@@ -186,7 +186,7 @@ func (t *Tx) CancelActivity(token *tokenpb.Task, req *workflowservice.RespondAct
 		return nil
 	}
 	e := t.canceledEvent(a, req.Identity, req.Details)
-	e.GetActivityTaskCanceledEventAttributes().WorkerVersion = req.WorkerVersion //nolint:staticcheck // old workers still send it
+	e.GetActivityTaskCanceledEventAttributes().WorkerVersion = req.WorkerVersion
 	t.closeActivity(a, e)
 	return nil
 }

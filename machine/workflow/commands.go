@@ -124,7 +124,7 @@ func (t *Tx) writeCompleted(c *completion) {
 	e := t.newEvent(enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED)
 	e.Attributes = &historypb.HistoryEvent_WorkflowTaskCompletedEventAttributes{WorkflowTaskCompletedEventAttributes: &historypb.WorkflowTaskCompletedEventAttributes{
 		ScheduledEventId: task.ScheduledEventId, StartedEventId: task.StartedEventId, Identity: req.Identity,
-		BinaryChecksum: req.BinaryChecksum, WorkerVersion: req.WorkerVersionStamp, SdkMetadata: req.SdkMetadata, MeteringMetadata: req.MeteringMetadata, //nolint:staticcheck // old workers still send them
+		BinaryChecksum: req.BinaryChecksum, WorkerVersion: req.WorkerVersionStamp, SdkMetadata: req.SdkMetadata, MeteringMetadata: req.MeteringMetadata,
 	}}
 	t.add(e)
 	c.completed = e.EventId
@@ -187,7 +187,7 @@ func (t *Tx) rejectCompletion(token *tokenpb.Task, req *workflowservice.RespondW
 		Cause: r.cause, Identity: req.Identity,
 		Failure: &failurepb.Failure{Message: text, FailureInfo: &failurepb.Failure_ServerFailureInfo{ServerFailureInfo: &failurepb.ServerFailureInfo{}}},
 		Event: func(a *historypb.WorkflowTaskFailedEventAttributes) {
-			a.BinaryChecksum, a.WorkerVersion = req.BinaryChecksum, req.WorkerVersionStamp //nolint:staticcheck // old workers still send them
+			a.BinaryChecksum, a.WorkerVersion = req.BinaryChecksum, req.WorkerVersionStamp
 		},
 	})
 	t.core.ClosingGuard = unhandled

@@ -14,7 +14,7 @@ func CheckCron(spec string) error {
 		return nil
 	}
 	if _, err := cron.ParseStandard(spec); err != nil {
-		return fmt.Errorf("Invalid CronSchedule %q: %w", spec, err) //nolint:staticcheck // the text goes to the user as a sentence
+		return fmt.Errorf("cron schedule %q is invalid: %w", spec, err)
 	}
 	return nil
 }

@@ -147,9 +147,11 @@ func (t *Tx) Acknowledge(id int64) {
 	t.touched = true
 }
 
-// FlushVolatile makes acknowledgements and heartbeats durable: before a hand-over, or once the run is quiet.
+// FlushVolatile makes acknowledgements, heartbeats and the start of a task durable: before a hand-over, or once the run is quiet. A
+// speculative task stays volatile: it may leave no trace.
 func (t *Tx) FlushVolatile() {
-	if len(t.volatile.Acked) > 0 || len(t.volatile.Heartbeats) > 0 {
+	started := t.volatile.Task != nil && !t.volatile.Task.Speculative
+	if started || len(t.volatile.Acked) > 0 || len(t.volatile.Heartbeats) > 0 {
 		t.write()
 	}
 }

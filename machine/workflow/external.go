@@ -51,10 +51,10 @@ func (c *completion) signalExternal(cmd *commandpb.Command) error {
 	e := c.commandEvent(enumspb.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED, cmd)
 	e.Attributes = &historypb.HistoryEvent_SignalExternalWorkflowExecutionInitiatedEventAttributes{SignalExternalWorkflowExecutionInitiatedEventAttributes: &historypb.SignalExternalWorkflowExecutionInitiatedEventAttributes{
 		WorkflowTaskCompletedEventId: c.completed, Namespace: namespace, NamespaceId: namespaceID, WorkflowExecution: a.Execution,
-		SignalName: a.SignalName, Input: a.Input, Control: a.Control, ChildWorkflowOnly: a.ChildWorkflowOnly, Header: a.Header, //nolint:staticcheck // old workers still send it
+		SignalName: a.SignalName, Input: a.Input, Control: a.Control, ChildWorkflowOnly: a.ChildWorkflowOnly, Header: a.Header,
 	}}
 	c.sendExternal(e, &statepb.External{
-		Namespace: namespace, NamespaceId: namespaceID, Target: a.Execution, ChildWorkflowOnly: a.ChildWorkflowOnly, Control: a.Control, //nolint:staticcheck // see above
+		Namespace: namespace, NamespaceId: namespaceID, Target: a.Execution, ChildWorkflowOnly: a.ChildWorkflowOnly, Control: a.Control,
 	})
 	return nil
 }
@@ -83,7 +83,7 @@ func (c *completion) cancelExternal(cmd *commandpb.Command) error {
 	e := c.commandEvent(enumspb.EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED, cmd)
 	e.Attributes = &historypb.HistoryEvent_RequestCancelExternalWorkflowExecutionInitiatedEventAttributes{RequestCancelExternalWorkflowExecutionInitiatedEventAttributes: &historypb.RequestCancelExternalWorkflowExecutionInitiatedEventAttributes{
 		WorkflowTaskCompletedEventId: c.completed, Namespace: namespace, NamespaceId: namespaceID, WorkflowExecution: target,
-		Control: a.Control, ChildWorkflowOnly: a.ChildWorkflowOnly, Reason: a.Reason, //nolint:staticcheck // old workers still send it
+		Control: a.Control, ChildWorkflowOnly: a.ChildWorkflowOnly, Reason: a.Reason,
 	}}
 	c.sendExternal(e, &statepb.External{
 		Cancel: true, Namespace: namespace, NamespaceId: namespaceID, Target: target, ChildWorkflowOnly: a.ChildWorkflowOnly,

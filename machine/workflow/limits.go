@@ -45,13 +45,13 @@ func (t *Tx) EnforceLimits() bool {
 
 // noteResetPoint remembers the first completed task of each build, for "reset to where this build began".
 func (t *Tx) noteResetPoint(c *completion) {
-	checksum, build := c.req.BinaryChecksum, c.req.GetWorkerVersionStamp().GetBuildId() //nolint:staticcheck // old workers still send it
+	checksum, build := c.req.BinaryChecksum, c.req.GetWorkerVersionStamp().GetBuildId()
 	if build == "" {
 		build = c.req.GetDeploymentOptions().GetBuildId()
 	}
 	points := t.core.ResetPoints.GetPoints()
 	for _, p := range points {
-		if p.BinaryChecksum == checksum && p.BuildId == build { //nolint:staticcheck // see above
+		if p.BinaryChecksum == checksum && p.BuildId == build {
 			return
 		}
 	}

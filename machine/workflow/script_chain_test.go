@@ -103,7 +103,7 @@ func signalExternalCommand(in input) *commandpb.Command {
 		CommandType: enumspb.COMMAND_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION,
 		Attributes: &commandpb.Command_SignalExternalWorkflowExecutionCommandAttributes{SignalExternalWorkflowExecutionCommandAttributes: &commandpb.SignalExternalWorkflowExecutionCommandAttributes{
 			Execution:  &commonpb.WorkflowExecution{WorkflowId: in.word(0), RunId: in.or("run", "")},
-			SignalName: in.word(1), Input: ofSize(in.number("size", 0)), ChildWorkflowOnly: in.is("child"), Control: in.or("control", ""), //nolint:staticcheck // old workers still send it
+			SignalName: in.word(1), Input: ofSize(in.number("size", 0)), ChildWorkflowOnly: in.is("child"), Control: in.or("control", ""),
 		}},
 	}
 }

@@ -177,11 +177,6 @@ func (t *Tx) editAttributes() *statepb.Attributes {
 	return t.attributes
 }
 
-// Execution names the run.
-func (t *Tx) execution() *commonpb.WorkflowExecution {
-	return &commonpb.WorkflowExecution{WorkflowId: t.start.WorkflowId, RunId: t.start.RunId}
-}
-
 // Result is what a finished transition asks for.
 type Result struct {
 	// Durable: Parts, and Events if there are any, must be written before anybody hears of the transition. Otherwise only

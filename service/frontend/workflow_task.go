@@ -121,6 +121,6 @@ func (h *Handler) RespondQueryTaskCompleted(ctx context.Context, r *workflowserv
 		r.ErrorMessage = tooLarge.Error()
 	}
 	return h.matching.RespondQueryTaskCompleted(ctx, &matchingpb.RespondQueryTaskCompletedRequest{
-		NamespaceId: n.ID(), TaskQueue: token.GetTaskQueue(), QueryId: token.GetQueryId(), Request: r,
+		NamespaceId: n.ID(), TaskQueue: token.GetTaskQueue(), QueryId: token.GetQueryId(), Owner: token.GetOwner(), Request: r,
 	})
 }

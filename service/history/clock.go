@@ -41,9 +41,30 @@ func (c *clock) set(ctx context.Context, read func(context.Context) (time.Time, 
 	if err != nil {
 		return fmt.Errorf("read the database's clock: %w", err)
 	}
+	c.correct(at, before.Add(time.Since(before)/2))
+	return nil
+}
+
+// correct sets the clock to a time of the database's that was measured when this host's clock showed on, and returns by how much
+// that moves it. What is within the error of a measurement moves nothing.
+func (c *clock) correct(at, on time.Time) (by time.Duration) {
+	if c.fixed != nil {
+		return 0
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	took := time.Since(before)
-	c.at, c.on = at.Round(0).UTC(), before.Add(took/2)
-	return nil
+	by = at.Sub(c.at.Add(on.Sub(c.on)))
+	if by.Abs() < clockTolerance {
+		return 0
+	}
+	c.at, c.on = at.Round(0).UTC(), on
+	return by
+}
+
+// SetClock tells the service that the database's clock showed one time when this host's (with its monotonic reading) showed the
+// other. Membership measures it at each renewal: a host that was suspended finds its time again.
+func (s *Service) SetClock(database, local time.Time) {
+	if s.clock.correct(database, local) != 0 {
+		s.timers.review()
+	}
 }

@@ -58,6 +58,10 @@ const (
 	retryMax = 10 * time.Second
 	// dispatchTimeout bounds one offer of a task to matching: a sticky queue holds the task until its worker comes.
 	dispatchTimeout = 30 * time.Second
+	// clockTolerance is the error of a measurement of the database's clock on a busy network.
+	clockTolerance = 50 * time.Millisecond
+	// takeRetryMax bounds the pauses between tries to take held shards: their callers wait.
+	takeRetryMax = time.Second
 	// stopTimeout bounds what a stopping service still writes.
 	stopTimeout = 5 * time.Second
 )

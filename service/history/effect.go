@@ -1,7 +1,6 @@
 package history
 
 import (
-	"context"
 	"errors"
 	"sync"
 
@@ -19,43 +18,53 @@ type effects struct {
 	mu       sync.Mutex
 	inFlight map[effectKey]struct{}
 	// waiting are runs that have effects for which there was no room.
-	waiting map[string]persistence.ExecutionKey
+	waiting map[*run]struct{}
 }
 
+// effectKey names an effect of a cached run. If the run is dropped and loaded again, the effects of what was dropped are no
+// longer of interest: what they have done may have been lost with it (a task's start is in memory only), so that the loaded run
+// carries out its effects anew, and takes no acknowledgement of the former ones.
 type effectKey struct {
-	runID string
-	id    int64
+	run *run
+	id  int64
 }
 
 func newEffects(maxInFlight int) *effects {
-	return &effects{max: maxInFlight, inFlight: map[effectKey]struct{}{}, waiting: map[string]persistence.ExecutionKey{}}
+	return &effects{max: maxInFlight, inFlight: map[effectKey]struct{}{}, waiting: map[*run]struct{}{}}
 }
 
 // begin reserves a place for an effect; false: it is under way already, or must wait.
-func (e *effects) begin(key persistence.ExecutionKey, id effectKey) bool {
+func (e *effects) begin(id effectKey) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if _, running := e.inFlight[id]; running {
 		return false
 	}
 	if len(e.inFlight) >= e.max {
-		e.waiting[id.runID] = key
+		e.waiting[id.run] = struct{}{}
 		return false
 	}
 	e.inFlight[id] = struct{}{}
 	return true
 }
 
-// end frees the place, and returns a run that waits for one.
-func (e *effects) end(id effectKey) (key persistence.ExecutionKey, runID string, waiting bool) {
+// end frees the place, and returns a run that waits for one; nil: none.
+func (e *effects) end(id effectKey) *run {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.inFlight, id)
-	for runID, key = range e.waiting {
-		delete(e.waiting, runID)
-		return key, runID, true
+	for r := range e.waiting {
+		delete(e.waiting, r)
+		return r
 	}
-	return key, "", false
+	return nil
+}
+
+// wait puts a run among those that wait for room.
+func (e *effects) wait(r *run) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.waiting[r] = struct{}{}
 }
 
 func (e *effects) count() int {
@@ -64,10 +73,12 @@ func (e *effects) count() int {
 	return len(e.inFlight)
 }
 
-// target is the run that an effect belongs to, without a pointer to it: the cached run may be replaced meanwhile.
+// target is the run that an effect belongs to.
 type target struct {
 	key   persistence.ExecutionKey
 	runID string
+	// run is the cached run that asked for it.
+	run *run
 }
 
 // resume carries out whatever a run's state still asks for.
@@ -76,11 +87,11 @@ func (x *access) resume(r *run) { x.carryOut(r, r.state.PendingEffects()) }
 // carryOut starts effects of a run. It does not block, and the effects do not run under the lock.
 func (x *access) carryOut(r *run, list []workflow.Effect) {
 	for _, e := range list {
-		id := effectKey{runID: r.id, id: e.EffectID()}
-		if !x.effects.begin(x.chain.key, id) {
+		id := effectKey{run: r, id: e.EffectID()}
+		if !x.effects.begin(id) {
 			continue
 		}
-		t := target{key: x.chain.key, runID: r.id}
+		t := target{key: x.chain.key, runID: r.id, run: r}
 		s := x.Service
 		if !s.background(func() { s.insistOn(t, e, id) }) {
 			x.effects.end(id)
@@ -91,8 +102,8 @@ func (x *access) carryOut(r *run, list []workflow.Effect) {
 // insistOn carries out one effect, with retries for as long as the state asks for it.
 func (s *Service) insistOn(t target, e workflow.Effect, id effectKey) {
 	defer func() {
-		if key, runID, waiting := s.effects.end(id); waiting {
-			s.resumeRun(s.ctx, key, runID)
+		if waiting := s.effects.end(id); waiting != nil {
+			s.resumeRun(waiting)
 		}
 	}()
 	for pause := (backoff{}); ; {
@@ -116,15 +127,14 @@ func (s *Service) insistOn(t target, e workflow.Effect, id effectKey) {
 	}
 }
 
-// stillPending looks whether a run still asks for an effect. A run that is not in memory is not asked: it is resumed when it
-// is loaded.
+// stillPending looks whether the run that asked for an effect still does. One that has been dropped does not: whoever loads it
+// resumes its effects. While that cannot be found out the effect is taken to be wanted.
 func (s *Service) stillPending(t target, e workflow.Effect) (pending bool) {
-	err := s.with(s.ctx, t.key, func(x *access) error {
-		r := x.peek(t.runID)
-		pending = r != nil && asksFor(r.state, e)
+	err := s.with(s.ctx, t.key, func(*access) error {
+		pending = !t.run.dropped && asksFor(t.run.state, e)
 		return nil
 	})
-	return err == nil && pending
+	return pending || (err != nil && !s.notOurs(t.key))
 }
 
 // asksFor is whether an effect is among PendingEffects, without listing them where there can be thousands.
@@ -160,11 +170,10 @@ func asksFor(s *workflow.State, e workflow.Effect) bool {
 // acknowledge notes that an effect is done for good. It is in memory only and rides on the run's next write.
 func (s *Service) acknowledge(t target, id int64) error {
 	return s.with(s.ctx, t.key, func(x *access) error {
-		r := x.peek(t.runID)
-		if r == nil {
-			return nil // dropped: the effect is carried out once more when the run is loaded, which is harmless
+		if t.run.dropped {
+			return nil
 		}
-		_, err := x.transition(r, func(tx *workflow.Tx) error {
+		_, err := x.transition(t.run, func(tx *workflow.Tx) error {
 			tx.Acknowledge(id)
 			return nil
 		})
@@ -172,16 +181,16 @@ func (s *Service) acknowledge(t target, id int64) error {
 	})
 }
 
-// resumeRun carries out the effects of a run that is in memory.
-func (s *Service) resumeRun(ctx context.Context, key persistence.ExecutionKey, runID string) {
-	err := s.with(ctx, key, func(x *access) error {
-		if r := x.peek(runID); r != nil {
+// resumeRun carries out the effects of a cached run for which there was no room before.
+func (s *Service) resumeRun(r *run) {
+	err := s.with(s.ctx, r.chain.key, func(x *access) error {
+		if !r.dropped {
 			x.resume(r)
 		}
 		return nil
 	})
-	if err != nil && ctx.Err() == nil {
-		s.logger.Debug("effects not resumed", zap.String("run_id", runID), zap.Error(err))
+	if err != nil && s.ctx.Err() == nil && !s.notOurs(r.chain.key) {
+		s.effects.wait(r)
 	}
 }
 

@@ -105,8 +105,19 @@ func (s *Service) drop(r *run) {
 	s.cache.remove(r)
 	s.timers.forget(r.id)
 	r.notify()
-	r.failQueries(errHeld)
-	r.failUpdates(errHeld)
+	if len(r.queries)+len(r.updates) > 0 {
+		cause := s.whyDropped(r.chain.key.Shard())
+		r.failQueries(cause)
+		r.failUpdates(cause)
+	}
+}
+
+// whyDropped is what those hear who waited on a run that is dropped: where its shard is now, or to try again.
+func (s *Service) whyDropped(shard persistence.ShardID) error {
+	if _, err := s.owns(shard); err != nil {
+		return err
+	}
+	return errHeld
 }
 
 // dropRuns forgets everything about a key.

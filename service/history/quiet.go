@@ -56,9 +56,9 @@ func (s *Service) clearAll(ctx context.Context, runs []*run, flush bool) error {
 
 // clear writes that a run needs no new owner's attention, with its acknowledgements and its exact wake-up. The decision is
 // taken under the lock, which is held until it is written: the next transition that has effects sets the flag again. With
-// flush set, the acknowledgements of a run that does need attention are written as well.
+// flush set, what is only in memory of any run is written as well: its acknowledgements, heartbeats, who works on its task.
 func (x *access) clear(r *run, flush bool) error {
-	if r.dropped || !r.flagged {
+	if r.dropped || !r.flagged && !(flush && hasVolatile(r.state)) {
 		return nil
 	}
 	quiet := r.quiet()
@@ -98,7 +98,7 @@ func (x *access) clear(r *run, flush bool) error {
 	return nil
 }
 
-// flush writes the acknowledgements of the active runs of shards: their next owner is not to do it all again.
+// flush writes what is only in memory of the active runs of shards: their next owner is not to do it all again.
 func (s *Service) flush(ctx context.Context, shards []persistence.ShardID) {
 	in := make(map[persistence.ShardID]bool, len(shards))
 	for _, shard := range shards {

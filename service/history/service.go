@@ -47,6 +47,14 @@ type Params struct {
 	Config Config
 }
 
+// Placement is what decides which shards this host is to own: it calls Take and Release.
+type Placement interface {
+	// OwnerAddress is where a shard is served that this host does not own; "" if that is not known.
+	OwnerAddress(shard persistence.ShardID) string
+	// Check has what is owned compared with what is to be owned: a shard was lost.
+	Check()
+}
+
 // Service is the history service of one host. It is safe for concurrent use.
 type Service struct {
 	historypb.UnimplementedHistoryServiceServer
@@ -61,6 +69,7 @@ type Service struct {
 	clock      *clock
 	config     Config
 
+	placement Placement // nil: this host is to own everything
 	ownership ownership
 	chains    chains
 	cache     *cache
@@ -109,21 +118,23 @@ func New(p Params) *Service {
 	return s
 }
 
-// Start takes every shard and begins to serve. Runs with effects under way are resumed in the background: their callers, and
-// everybody else, are served meanwhile.
+// Start begins to serve. Without a placement the service takes every shard.
 func (s *Service) Start(ctx context.Context) error {
 	if err := s.clock.set(ctx, s.store.Now); err != nil {
 		return err
 	}
-	shards := allShards()
-	if err := s.take(ctx, shards); err != nil {
-		return err
+	if s.placement == nil {
+		if err := s.Take(ctx, allShards()); err != nil {
+			return err
+		}
 	}
 	s.background(s.timerLoop)
 	s.background(s.quietLoop)
-	s.background(func() { s.recover(shards) })
 	return nil
 }
+
+// PlacedBy makes the service own what a placement has it take, and not everything. It must be called before Start.
+func (s *Service) PlacedBy(p Placement) { s.placement = p }
 
 // Stop ends every waiting call with UNAVAILABLE, writes what only this host knows, gives up its shards and returns when no
 // background work is left, or ctx ends. Later calls are answered UNAVAILABLE.
@@ -135,7 +146,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	s.work.Wait()
 	flushing, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	s.release(flushing, s.ownership.list())
+	s.Release(flushing, s.Owned())
 	return ctx.Err()
 }
 
@@ -152,5 +163,10 @@ func (s *Service) background(f func()) bool {
 
 func (s *Service) now() time.Time { return s.clock.now() }
 
-// ownerOf is where a shard of another host is served; "" if it is not known. Membership is to fill it in.
-func (s *Service) ownerOf(persistence.ShardID) string { return "" }
+// ownerOf is where a shard of another host is served; "" if it is not known.
+func (s *Service) ownerOf(shard persistence.ShardID) string {
+	if s.placement == nil {
+		return ""
+	}
+	return s.placement.OwnerAddress(shard)
+}

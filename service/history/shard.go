@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -16,6 +17,9 @@ type ownership struct {
 	mu     sync.RWMutex
 	shards [persistence.ShardCount]shardState
 	owned  int
+	// doubtful are held shards that nobody resolves yet; resolving: somebody does, and will look for more.
+	doubtful  []persistence.ShardID
+	resolving bool
 }
 
 type shardState struct {
@@ -41,16 +45,65 @@ func (o *ownership) set(shard persistence.ShardID, epoch persistence.Epoch) {
 	o.shards[shard] = shardState{epoch: epoch}
 }
 
-// hold stops the use of a shard, and tells whether it was in use under the epoch.
-func (o *ownership) hold(shard persistence.ShardID, epoch persistence.Epoch) bool {
+// lose notes that a shard has another owner; false: it was not owned under the epoch.
+func (o *ownership) lose(shard persistence.ShardID, epoch persistence.Epoch) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	st := &o.shards[shard]
-	if st.epoch != epoch || st.held {
+	if epoch == 0 || o.shards[shard].epoch != epoch {
 		return false
 	}
-	st.held = true
+	o.shards[shard] = shardState{}
+	o.owned--
 	return true
+}
+
+// hold stops the use of a shard, and tells whether it was in use under the epoch, and whether it is the first to be resolved.
+func (o *ownership) hold(shard persistence.ShardID, epoch persistence.Epoch) (held, first bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if st := o.shards[shard]; epoch == 0 || st.epoch != epoch || st.held {
+		return false, false
+	}
+	return true, o.holdLocked(shard)
+}
+
+// holdAll is hold for everything that is owned.
+func (o *ownership) holdAll() (shards []persistence.ShardID, first bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i, st := range o.shards {
+		if st.epoch != 0 && !st.held {
+			shard := persistence.ShardID(i)
+			first = o.holdLocked(shard) || first
+			shards = append(shards, shard)
+		}
+	}
+	return shards, first
+}
+
+func (o *ownership) holdLocked(shard persistence.ShardID) (first bool) {
+	o.shards[shard].held = true
+	o.doubtful = append(o.doubtful, shard)
+	first = !o.resolving
+	o.resolving = true
+	return first
+}
+
+// nextHeld takes the shards that wait to be resolved; none: whoever resolves them is done.
+func (o *ownership) nextHeld() []persistence.ShardID {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	shards := o.doubtful
+	o.doubtful = nil
+	o.resolving = len(shards) > 0
+	return shards
+}
+
+// stillHeld leaves out the shards that are not in doubt any more.
+func (o *ownership) stillHeld(shards []persistence.ShardID) []persistence.ShardID {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	return slices.DeleteFunc(slices.Clone(shards), func(shard persistence.ShardID) bool { return !o.shards[shard].held })
 }
 
 func (o *ownership) list() []persistence.ShardID {
@@ -83,6 +136,29 @@ func (s *Service) owns(shard persistence.ShardID) (persistence.Epoch, error) {
 	}
 }
 
+// Take makes this host the owner of shards and begins to serve them. Runs with effects under way are resumed in the background:
+// their callers, and everybody else, are served meanwhile.
+func (s *Service) Take(ctx context.Context, shards []persistence.ShardID) error {
+	if err := s.take(ctx, shards); err != nil {
+		return err
+	}
+	s.background(func() { s.recover(shards) })
+	return nil
+}
+
+// Release stops the use of shards: another host is to take them. What only this host knows (acknowledgements, heartbeats, who works
+// on a task) is written first, for as long as ctx lasts.
+func (s *Service) Release(ctx context.Context, shards []persistence.ShardID) {
+	s.flush(ctx, shards) // most of it, while calls still come in
+	for _, shard := range shards {
+		s.ownership.set(shard, 0)
+	}
+	s.dropStale(ctx, shards)
+}
+
+// Owned lists the shards in use.
+func (s *Service) Owned() []persistence.ShardID { return s.ownership.list() }
+
 // take makes this host the owner of shards, and drops what it knew of them before. Runs with effects are resumed by recover.
 func (s *Service) take(ctx context.Context, shards []persistence.ShardID) error {
 	epochs, err := s.store.TakeShards(ctx, s.owner, shards)
@@ -92,47 +168,71 @@ func (s *Service) take(ctx context.Context, shards []persistence.ShardID) error 
 	for _, shard := range shards {
 		s.ownership.set(shard, epochs[shard]) // 0 if it could not be taken
 	}
-	s.dropStale(shards)
+	s.dropStale(s.ctx, shards)
 	return nil
-}
-
-// release stops the use of shards: another host is to take them. What only this host knows (acknowledgements) is written first.
-func (s *Service) release(ctx context.Context, shards []persistence.ShardID) {
-	s.flush(ctx, shards)
-	for _, shard := range shards {
-		s.ownership.set(shard, 0)
-	}
-	s.dropStale(shards)
 }
 
 // lost notes that a shard has another owner.
 func (s *Service) lost(shard persistence.ShardID, epoch persistence.Epoch) {
-	if s.ownership.get(shard).epoch != epoch {
-		return // taken again meanwhile
+	if !s.ownership.lose(shard, epoch) {
+		return // taken again meanwhile, or noticed before
 	}
 	s.logger.Warn("shard has another owner", zap.Int32("shard", int32(shard)), zap.Int64("epoch", int64(epoch)))
-	s.ownership.set(shard, 0)
-	s.background(func() { s.dropStale([]persistence.ShardID{shard}) })
+	s.background(func() { s.dropStale(s.ctx, []persistence.ShardID{shard}) })
+	if s.placement != nil {
+		s.placement.Check()
+	}
 }
 
 // resolve finds out what became of a commit with unknown outcome: once the shard is taken from oneself, it is stored or never
-// will be. Until then nothing of the shard is read or written.
+// will be. Until then nothing of the shard is read or written. Shards that fall into doubt together are taken together.
 func (s *Service) resolve(shard persistence.ShardID, epoch persistence.Epoch) {
-	if !s.ownership.hold(shard, epoch) {
+	held, first := s.ownership.hold(shard, epoch)
+	if !held {
 		return
 	}
 	s.logger.Warn("outcome of a commit is unknown: taking the shard again", zap.Int32("shard", int32(shard)))
-	s.background(func() {
-		shards := []persistence.ShardID{shard}
-		if s.insist("take a held shard", func(ctx context.Context) error { return s.take(ctx, shards) }) {
-			s.recover(shards)
+	if first {
+		s.background(s.takeHeld)
+	}
+}
+
+// DatabaseChanged tells the service that the database is another server, or has gone back in time: what this host remembers may
+// not be what is stored, and all its commits are fenced. It takes its shards again.
+func (s *Service) DatabaseChanged(reason string) {
+	shards, first := s.ownership.holdAll()
+	if len(shards) == 0 {
+		return
+	}
+	s.logger.Warn("the database has changed: taking all shards again", zap.String("reason", reason), zap.Int("shards", len(shards)))
+	if first {
+		s.background(s.takeHeld)
+	}
+}
+
+// takeHeld takes the shards in doubt, until there are none.
+func (s *Service) takeHeld() {
+	for {
+		shards := s.ownership.nextHeld()
+		if len(shards) == 0 {
+			return
 		}
-	})
+		taken := s.insist("take held shards", func(ctx context.Context) error {
+			shards = s.ownership.stillHeld(shards) // the others have been released meanwhile
+			if len(shards) == 0 {
+				return nil
+			}
+			return s.take(ctx, shards)
+		})
+		if taken && len(shards) > 0 {
+			s.background(func() { s.recover(shards) })
+		}
+	}
 }
 
 // insist tries something until it succeeds; false: the service stopped before.
 func (s *Service) insist(what string, try func(context.Context) error) bool {
-	for pause := (backoff{}); ; {
+	for pause := (backoff{max: takeRetryMax}); ; {
 		ctx, cancel := context.WithTimeout(s.ctx, commitTimeout)
 		err := try(ctx)
 		cancel()
@@ -150,21 +250,42 @@ func (s *Service) insist(what string, try func(context.Context) error) bool {
 }
 
 // dropStale drops the cached runs of shards that were loaded under another epoch than the present one, so that whoever waits on
-// them hears of it.
-func (s *Service) dropStale(shards []persistence.ShardID) {
+// them goes on elsewhere. If the shards are being given away, what only memory knows of them is written first, for as long as ctx
+// lasts: the epoch under which a run was loaded holds until the next owner comes.
+func (s *Service) dropStale(ctx context.Context, shards []persistence.ShardID) {
 	in := make(map[persistence.ShardID]bool, len(shards))
 	for _, shard := range shards {
 		in[shard] = true
 	}
-	for _, c := range s.chains.all(func(key persistence.ExecutionKey) bool { return in[key.Shard()] }) {
-		if err := c.lock(s.ctx); err == nil {
-			if c.epoch != s.ownership.get(c.key.Shard()).epoch {
-				s.dropRuns(c)
-			}
-			c.unlock()
+	found := s.chains.all(func(key persistence.ExecutionKey) bool { return in[key.Shard()] })
+	for group := range slices.Chunk(found, clearGroup) {
+		var wait sync.WaitGroup
+		for _, c := range group {
+			wait.Go(func() {
+				s.dropChain(ctx, c)
+				s.chains.put(c)
+			})
 		}
-		s.chains.put(c)
+		wait.Wait()
 	}
+}
+
+func (s *Service) dropChain(ctx context.Context, c *chain) {
+	_ = c.lock(context.Background()) // succeeds in time: whoever holds the lock waits for a commit at most
+	defer c.unlock()
+	epoch := s.ownership.get(c.key.Shard()).epoch
+	if c.epoch == epoch {
+		return
+	}
+	if epoch == 0 {
+		x := &access{Service: s, ctx: ctx, chain: c, now: s.now()}
+		for _, r := range c.runs {
+			if ctx.Err() != nil || x.clear(r, true) != nil {
+				break // its next owner will offer some tasks again
+			}
+		}
+	}
+	s.dropRuns(c)
 }
 
 func allShards() []persistence.ShardID {

@@ -57,14 +57,21 @@ func (t *timers) set(key persistence.ExecutionKey, runID string, at time.Time) {
 	t.tellIfFirst(runID)
 }
 
-// found adds a wake-up that was read from the store, unless the run has one: a cached run knows better.
+// found adds a wake-up that was read from the store. It is a lower bound: one that is too early finds nothing due and is set
+// right, but none may be too late, whatever is known of the run.
 func (t *timers) found(key persistence.ExecutionKey, runID string, at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byRun[runID] == nil {
+	switch w := t.byRun[runID]; {
+	case w == nil:
 		t.add(&wakeup{key: key, runID: runID, at: at})
-		t.tellIfFirst(runID)
+	case at.Before(w.at):
+		w.at = at
+		heap.Fix(&t.heap, w.index)
+	default:
+		return
 	}
+	t.tellIfFirst(runID)
 }
 
 // forget drops the wake-up of a run that leaves the cache, if the stored one will be read in time.
@@ -88,10 +95,15 @@ func (t *timers) remove(w *wakeup) {
 
 func (t *timers) tellIfFirst(runID string) {
 	if t.heap[0].runID == runID {
-		select {
-		case t.changed <- struct{}{}:
-		default:
-		}
+		t.review()
+	}
+}
+
+// review has the loop look at the earliest wake-up again: the clock has been set.
+func (t *timers) review() {
+	select {
+	case t.changed <- struct{}{}:
+	default:
 	}
 }
 

@@ -140,7 +140,7 @@ func TestEarlyWakeUpIsCorrected(t *testing.T) {
 		require.NoError(t, w.db.Commit(t.Context(), &persistence.Mutation{Key: row.Key, Epoch: 1, Runs: []persistence.RunWrite{
 			{RunID: run, SetWakeAt: true, WakeAt: early},
 		}}))
-		h = w.start(Config{})
+		w.start(Config{})
 		time.Sleep(2 * time.Minute)
 		require.Equal(t, row.WakeAt.UnixMicro(), w.db.Row(run).WakeAt.UnixMicro())
 	})

@@ -8,12 +8,18 @@ import (
 
 // backoff is the pauses between tries: doubled each time from retryMin to retryMax, jittered by half so that what failed
 // together does not come back together.
-type backoff struct{ tries int }
+type backoff struct {
+	tries int
+	max   time.Duration // 0: retryMax
+}
 
 func (b *backoff) next() time.Duration {
-	d := retryMax
+	d := b.max
+	if d == 0 {
+		d = retryMax
+	}
 	if b.tries < 16 {
-		d = min(retryMin<<b.tries, retryMax)
+		d = min(retryMin<<b.tries, d)
 	}
 	b.tries++
 	return d/2 + rand.N(d/2)

@@ -5,7 +5,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
-	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
@@ -266,6 +265,3 @@ func pausedQueuedActivity(e *env) {
 	e.completeActivity(a, "once")
 	require.Equal(e, 1, e.count(run, "ActivityCompleted"))
 }
-
-// tooBig is the failure of an answer that was refused for its size.
-func tooBig(f *failurepb.Failure) bool { return f.GetServerFailureInfo().GetNonRetryable() || f.GetApplicationFailureInfo().GetNonRetryable() }

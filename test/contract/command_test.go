@@ -178,7 +178,9 @@ func signalExternalOutcomes(e *env) {
 	run := target.idle()
 	parent := e.start()
 	e.complete(e.poll(), signalExternal(target.id), signalExternal(e.id+"-nobody"), signalExternal(e.id))
-	e.eventually("all are answered", func() bool { return e.count(parent, "ExternalSignaled") == 1 && e.count(parent, "SignalExternalFailed") == 2 })
+	e.eventually("all are answered", func() bool {
+		return e.count(parent, "ExternalSignaled") == 1 && e.count(parent, "SignalExternalFailed") == 2
+	})
 	a := target.event(run, "Signaled").GetWorkflowExecutionSignaledEventAttributes()
 	require.Equal(e, "from-outside", a.SignalName)
 	require.Equal(e, "hello", text(a.Input))

@@ -181,3 +181,6 @@ func (e *env) pass(d time.Duration) { <-time.After(d) }
 func bareContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithValue(context.Background(), bare{}, true), callMax)
 }
+
+// serviceerrorOf is an error as a client's SDK sees it.
+func serviceerrorOf(err error) error { return serviceerror.FromStatus(status.Convert(err)) }

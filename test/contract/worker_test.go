@@ -251,7 +251,9 @@ func null() *commonpb.Payload {
 // blob is a payload of a size.
 func blob(size int) *commonpb.Payload { return payload(strings.Repeat("x", size)) }
 
-func blobs(size int) *commonpb.Payloads { return &commonpb.Payloads{Payloads: []*commonpb.Payload{blob(size)}} }
+func blobs(size int) *commonpb.Payloads {
+	return &commonpb.Payloads{Payloads: []*commonpb.Payload{blob(size)}}
+}
 
 func long(n int) string { return strings.Repeat("x", n) }
 
@@ -261,9 +263,13 @@ func failure(kind string) *failurepb.Failure {
 	}}
 }
 
-func seconds(s float64) *durationpb.Duration { return durationpb.New(time.Duration(s * float64(time.Second))) }
+func seconds(s float64) *durationpb.Duration {
+	return durationpb.New(time.Duration(s * float64(time.Second)))
+}
 
-func metadataOf(summary string) *sdkpb.UserMetadata { return &sdkpb.UserMetadata{Summary: payload(summary)} }
+func metadataOf(summary string) *sdkpb.UserMetadata {
+	return &sdkpb.UserMetadata{Summary: payload(summary)}
+}
 
 // retry is a policy with a fixed interval.
 func retry(interval float64, attempts int32) *commonpb.RetryPolicy {

@@ -360,5 +360,3 @@ func (s *Store) DeleteRun(_ context.Context, key persistence.ExecutionKey, epoch
 	delete(s.logs, runID)
 	return nil
 }
-
-func (s *Store) EpochOf(x persistence.ShardID) persistence.Epoch { s.mu.Lock(); defer s.mu.Unlock(); return s.epochs[x] }
