@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -22,13 +20,12 @@ const devRetention = 72 * time.Hour
 type DevOptions struct {
 	Options
 
-	DBFile     string
-	IP         string
-	Port       int
-	UIPort     int
-	HTTPPort   int
-	Headless   bool
-	Namespaces []string
+	DBFile   string
+	IP       string
+	Port     int
+	UIPort   int
+	HTTPPort int
+	Headless bool
 }
 
 // uiPortOffset is between the API's port and the Web UI's, unless --ui-port says otherwise.
@@ -62,7 +59,8 @@ func RunDev(ctx context.Context, o DevOptions, out io.Writer) error {
 	}
 	defer func() { _ = log.Sync() }()
 	o.GRPCAddress = net.JoinHostPort(o.IP, fmt.Sprint(o.Port))
-	p := process{options: o.Options, services: AllServices, log: log, health: NewHealth(nil), namespaces: append([]string{"default"}, o.Namespaces...)}
+	o.Namespaces = append([]string{"default"}, o.Namespaces...)
+	p := process{options: o.Options, services: AllServices, log: log, health: NewHealth()}
 	public, err := Listen("--port", o.GRPCAddress)
 	if err != nil {
 		return err
@@ -93,7 +91,6 @@ func RunDev(ctx context.Context, o DevOptions, out io.Writer) error {
 	})
 }
 
-// webUI makes the Web UI. When the API wants TLS, the UI reaches it through a socket that only this user may open.
 func (o *DevOptions) webUI(p *process) (*WebUI, error) {
 	if o.Headless {
 		return nil, nil
@@ -102,21 +99,7 @@ func (o *DevOptions) webUI(p *process) (*WebUI, error) {
 	if port == 0 {
 		port = o.Port + uiPortOffset
 	}
-	target := net.JoinHostPort(loopbackFor(o.IP), fmt.Sprint(o.Port))
-	if o.TLS.Enabled() {
-		dir, err := os.MkdirTemp("", "perdure-ui-")
-		if err != nil {
-			return nil, fmt.Errorf("socket for the Web UI: %w", err)
-		}
-		socket := filepath.Join(dir, "api.sock")
-		l, err := net.Listen("unix", socket)
-		if err != nil {
-			return nil, fmt.Errorf("socket for the Web UI: %w", err)
-		}
-		p.public = append(p.public, l)
-		target = "unix://" + socket
-	}
-	return NewWebUI(o.IP, port, target, "default", Version)
+	return p.webUI("--ui-port", o.IP, port)
 }
 
 // loopbackFor is an address under which this machine reaches a listener.
@@ -144,7 +127,7 @@ func (o *DevOptions) banner(out io.Writer, ui *WebUI) {
 		fmt.Fprintf(out, "  HTTP API    http://%s\n", net.JoinHostPort(loopbackFor(o.IP), fmt.Sprint(o.HTTPPort)))
 	}
 	fmt.Fprintf(out, "  State       %s\n", state)
-	fmt.Fprintf(out, "  Namespaces  %v\n\nCtrl-C stops it.\n", append([]string{"default"}, o.Namespaces...))
+	fmt.Fprintf(out, "  Namespaces  %v\n\nCtrl-C stops it.\n", o.Namespaces)
 }
 
 func portOf(address string) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -26,12 +27,23 @@ const (
 type Health struct {
 	started  atomic.Bool
 	stopping atomic.Bool
-	// check writes to and reads from what the process depends on.
+	// required must all hold; it is complete before Started.
+	required []requirement
+}
+
+// requirement is something that the process depends on.
+type requirement struct {
+	what  string
 	check func(ctx context.Context) error
 }
 
-// NewHealth makes a process's health; check may be nil.
-func NewHealth(check func(ctx context.Context) error) *Health { return &Health{check: check} }
+// NewHealth makes a process's health.
+func NewHealth() *Health { return &Health{} }
+
+// Require makes the process unready while check fails. All requirements must be known before Started.
+func (h *Health) Require(what string, check func(ctx context.Context) error) {
+	h.required = append(h.required, requirement{what, check})
+}
 
 // Started marks the process as serving.
 func (h *Health) Started() { h.started.Store(true) }
@@ -45,12 +57,15 @@ func (h *Health) ready(ctx context.Context) error {
 		return errors.New("the process is stopping")
 	case !h.started.Load():
 		return errors.New("the process is starting")
-	case h.check == nil:
-		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	return h.check(ctx)
+	for _, r := range h.required {
+		if err := r.check(ctx); err != nil {
+			return fmt.Errorf("%s: %w", r.what, err)
+		}
+	}
+	return nil
 }
 
 // NewHTTPServer serves /healthz/live, /healthz/ready, /metrics, /debug/pprof/ and, if api is not nil, the HTTP/JSON API on

@@ -28,6 +28,7 @@ func Main(name, short string, o *Options, services Services, flags func(*pflag.F
 	}
 	o.AddFlags(cmd.Flags())
 	o.AddStoreFlags(cmd.Flags())
+	o.AddMemberFlags(cmd.Flags())
 	flags(cmd.Flags())
 	if f := cmd.Flags().Lookup("http-address"); f != nil {
 		cmd.AddCommand(HealthcheckCommand(f.DefValue))

@@ -2,10 +2,8 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,7 +32,7 @@ const (
 // clusterID is what GetClusterInfo reports: there is one cluster per database, and no client tells them apart by it.
 const clusterID = "7b1c7f0e-2f1a-4d55-9c3e-5c1f4be0a9d1"
 
-// Services are what a process runs. What it does not run it reaches at the addresses of Options.
+// Services are what a process runs. What it does not run it reaches at the other members of the cluster.
 type Services struct{ Frontend, History, Matching bool }
 
 // AllServices is everything in one process: calls between services are then plain calls.
@@ -47,16 +45,18 @@ type process struct {
 	log      *zap.Logger
 	store    persistence.Store
 	health   *Health
+	// member: the process joins the cluster of its database; else it is alone with it.
+	member bool
+	// late is told what the store and membership notice.
+	late *late
 	// public is where the frontend, internal where history or matching listens.
 	public   []net.Listener
 	internal net.Listener
 	http     net.Listener
-	// namespaces are registered at start.
-	namespaces []string
 }
 
-// app composes the modules of a process. Starting it brings up history and matching before the first call is let in, stopping
-// it goes the other way.
+// app composes the modules of a process. Starting it makes the process a member, then brings up history and matching, and lets the
+// first call in last; stopping it goes the other way.
 func (p process) app() (*fx.App, error) {
 	opts := []fx.Option{
 		fx.WithLogger(func() fxevent.Logger { return fxevent.NopLogger }),
@@ -70,19 +70,23 @@ func (p process) app() (*fx.App, error) {
 		// Each part is a module of its own: fx runs their hooks in the order of this list.
 		fx.Module("namespaces", fx.Invoke(p.prepareNamespaces)),
 	}
-	peers, err := p.peers()
-	if err != nil {
-		return nil, err
+	if p.member {
+		opts = append(opts, fx.Module("peers", p.clusterPeers()))
+		if p.internal != nil {
+			opts = append(opts, fx.Module("internal", fx.Invoke(p.serveInternal)))
+		}
+		opts = append(opts, fx.Module("membership", fx.Invoke(p.join)))
+	} else {
+		opts = append(opts, fx.Module("peers", p.localPeers()))
 	}
-	opts = append(opts, fx.Module("peers", peers))
 	if p.services.Matching {
 		opts = append(opts, fx.Module("matching-process", p.matching()))
 	}
 	if p.services.History {
 		opts = append(opts, fx.Module("history-process", p.history()))
 	}
-	if p.internal != nil {
-		opts = append(opts, fx.Module("internal", fx.Invoke(p.serveInternal)))
+	if p.member {
+		opts = append(opts, fx.Module("placement", fx.Invoke(p.place)))
 	}
 	if p.services.Frontend {
 		frontend, err := p.frontend()
@@ -102,56 +106,39 @@ func newMetrics() (*prometheus.Registry, prometheus.Registerer) {
 	return r, r
 }
 
-// bound is a server that is known only after those who call it have been made: services of one process call each other.
-type (
-	boundHistory  struct{ historypb.HistoryServiceServer }
-	boundMatching struct {
+// bound are the services of this process, known only after those who call them have been made: they call each other.
+type bound struct {
+	history  struct{ historypb.HistoryServiceServer }
+	matching struct {
 		matchingpb.MatchingServiceServer
 	}
-)
+}
 
-// peers provides the clients: bound directly to a service of this process, or connected to its address.
-func (p process) peers() (fx.Option, error) {
-	historyServer, matchingServer := &boundHistory{}, &boundMatching{}
-	var (
-		historyClient  historypb.HistoryServiceClient   = historypb.LocalHistoryServiceClient{Server: historyServer}
-		matchingClient matchingpb.MatchingServiceClient = matchingpb.LocalMatchingServiceClient{Server: matchingServer}
-		conns          []*grpc.ClientConn
-		bind           []fx.Option
-	)
-	if p.services.History {
-		bind = append(bind, fx.Invoke(func(s historypb.HistoryServiceServer) { historyServer.HistoryServiceServer = s }))
-	} else {
-		conn, err := cluster.Dial(p.options.HistoryAddress)
-		if err != nil {
-			return nil, fmt.Errorf("--history-address: %w", err)
-		}
-		conns, historyClient = append(conns, conn), historypb.NewHistoryServiceClient(conn)
+func (b *bound) bind(services Services) fx.Option {
+	var options []fx.Option
+	if services.History {
+		options = append(options, fx.Invoke(func(s historypb.HistoryServiceServer) { b.history.HistoryServiceServer = s }))
 	}
-	if p.services.Matching {
-		bind = append(bind, fx.Invoke(func(s matchingpb.MatchingServiceServer) { matchingServer.MatchingServiceServer = s }))
-	} else if p.options.MatchingAddress != "" {
-		conn, err := cluster.Dial(p.options.MatchingAddress)
-		if err != nil {
-			return nil, fmt.Errorf("--matching-address: %w", err)
-		}
-		conns, matchingClient = append(conns, conn), matchingpb.NewMatchingServiceClient(conn)
+	if services.Matching {
+		options = append(options, fx.Invoke(func(s matchingpb.MatchingServiceServer) { b.matching.MatchingServiceServer = s }))
 	}
-	bind = append(bind,
+	return fx.Options(options...)
+}
+
+// localPeers provides the clients of a process that is alone with its database: they call its services directly.
+func (p process) localPeers() fx.Option {
+	bound := &bound{}
+	return fx.Options(
+		bound.bind(p.services),
 		fx.Provide(
-			func() historypb.HistoryServiceClient { return historyClient },
-			func() matchingpb.MatchingServiceClient { return matchingClient },
+			func() historypb.HistoryServiceClient {
+				return historypb.LocalHistoryServiceClient{Server: &bound.history}
+			},
+			func() matchingpb.MatchingServiceClient {
+				return matchingpb.LocalMatchingServiceClient{Server: &bound.matching}
+			},
 		),
-		fx.Invoke(func(l fx.Lifecycle) {
-			l.Append(fx.StopHook(func() (err error) {
-				for _, c := range conns {
-					err = errors.Join(err, c.Close())
-				}
-				return err
-			}))
-		}),
 	)
-	return fx.Options(bind...), nil
 }
 
 func (p process) prepareNamespaces(l fx.Lifecycle, r *namespace.Registry) {
@@ -159,17 +146,33 @@ func (p process) prepareNamespaces(l fx.Lifecycle, r *namespace.Registry) {
 		if err := r.EnsureSystem(ctx); err != nil {
 			return fmt.Errorf("create the system namespace: %w", err)
 		}
-		if err := r.Ensure(ctx, devRetention, p.namespaces...); err != nil {
+		if err := r.Ensure(ctx, devRetention, p.options.Namespaces...); err != nil {
 			return fmt.Errorf("create namespaces: %w", err)
 		}
 		return nil
 	}))
 }
 
+// serviceParams are what history and matching are made of.
+type serviceParams struct {
+	fx.In
+
+	Store      persistence.Store
+	History    historypb.HistoryServiceClient
+	Matching   matchingpb.MatchingServiceClient
+	Namespaces *namespace.Registry
+	Metrics    prometheus.Registerer
+	Cluster    *cluster.Membership `optional:"true"`
+}
+
 func (p process) matching() fx.Option {
 	return fx.Options(
-		fx.Provide(func(s persistence.Store, h historypb.HistoryServiceClient, m prometheus.Registerer) matching.Params {
-			return matching.Params{Store: s, History: h, HostName: hostName(), Logger: p.log.Named("matching"), Metrics: m}
+		fx.Provide(func(in serviceParams) matching.Params {
+			params := matching.Params{Store: in.Store, History: in.History, HostName: hostName(), Logger: p.log.Named("matching"), Metrics: in.Metrics}
+			if in.Cluster != nil {
+				params.Owner, params.OwnerHost = in.Cluster.Self().ID, in.Cluster.PartitionAddress
+			}
+			return params
 		}),
 		matching.Module,
 	)
@@ -177,8 +180,13 @@ func (p process) matching() fx.Option {
 
 func (p process) history() fx.Option {
 	return fx.Options(
-		fx.Provide(func(s persistence.Store, h historypb.HistoryServiceClient, m matchingpb.MatchingServiceClient, r *namespace.Registry, reg prometheus.Registerer) history.Params {
-			return history.Params{Store: s, History: h, Matching: m, Namespaces: r, Owner: hostName(), Logger: p.log.Named("history"), Metrics: reg}
+		fx.Provide(func(in serviceParams) history.Params {
+			params := history.Params{Store: in.Store, History: in.History, Matching: in.Matching, Namespaces: in.Namespaces,
+				Owner: hostName(), Logger: p.log.Named("history"), Metrics: in.Metrics}
+			if in.Cluster != nil {
+				params.Owner = in.Cluster.Self().ID
+			}
+			return params
 		}),
 		history.Module,
 	)
@@ -199,33 +207,6 @@ func (p process) frontend() (fx.Option, error) {
 	), nil
 }
 
-// serveInternal lets the other processes in.
-func (p process) serveInternal(in struct {
-	fx.In
-	Lifecycle fx.Lifecycle
-	Shutdown  fx.Shutdowner
-	History   historypb.HistoryServiceServer   `optional:"true"`
-	Matching  matchingpb.MatchingServiceServer `optional:"true"`
-}) {
-	server := cluster.NewServer()
-	if in.History != nil {
-		historypb.RegisterHistoryServiceServer(server, in.History)
-	}
-	if in.Matching != nil {
-		matchingpb.RegisterMatchingServiceServer(server, in.Matching)
-	}
-	in.Lifecycle.Append(fx.StartStopHook(
-		func() {
-			go func() {
-				if err := server.Serve(p.internal); err != nil {
-					p.fail(in.Shutdown, "serve internal gRPC", err)
-				}
-			}()
-		},
-		func(ctx context.Context) { stopGRPC(ctx, server) },
-	))
-}
-
 // stopGRPC finishes what runs; what does not finish in time is cut off.
 func stopGRPC(ctx context.Context, server *grpc.Server) {
 	done := make(chan struct{})
@@ -240,14 +221,6 @@ func stopGRPC(ctx context.Context, server *grpc.Server) {
 	case <-time.After(stopTimeout / 3):
 		server.Stop()
 	}
-}
-
-func hostName() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return "unknown-host"
-	}
-	return name
 }
 
 // fail ends the process: a server that cannot be reached must not look alive.

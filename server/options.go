@@ -31,9 +31,15 @@ type Options struct {
 
 	TLS TLSFiles
 
-	// Addresses of the other services, for a process that runs only one.
-	HistoryAddress  string
-	MatchingAddress string
+	// InternalAddress is where a process that also serves the public API listens to the other members of the cluster.
+	InternalAddress string
+	// AdvertiseAddress is what the other members dial; empty: the address that this process listens at.
+	AdvertiseAddress string
+	InternalTLS      InternalTLSFiles
+
+	// UIAddress is where the Web UI listens; empty: there is none. Namespaces are made at start if they do not exist.
+	UIAddress  string
+	Namespaces []string
 }
 
 // TLSFiles name the files of the public API's TLS. All empty: no TLS.
@@ -47,6 +53,17 @@ type TLSFiles struct {
 func (f TLSFiles) Enabled() bool { return f.Cert != "" || f.Key != "" || f.ClientCA != "" }
 
 const envPrefix = "PERDURE_"
+
+// InternalTLSFiles name the files of TLS between the members of a cluster. All empty: no TLS.
+type InternalTLSFiles struct {
+	Cert       string
+	Key        string
+	CA         string
+	ServerName string
+}
+
+// Enabled tells whether members speak TLS with each other.
+func (f InternalTLSFiles) Enabled() bool { return f.Cert != "" || f.Key != "" || f.CA != "" }
 
 // AddFlags registers the options that every process has.
 func (o *Options) AddFlags(f *pflag.FlagSet) {
@@ -63,10 +80,39 @@ func (o *Options) AddStoreFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Postgres, "postgres", "", "PostgreSQL `URL`: postgres://user:password@host:5432/database")
 }
 
+// AddMemberFlags registers what every member of a cluster has.
+func (o *Options) AddMemberFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.InternalTLS.Cert, "internal-tls-cert", "",
+		"certificate `file` (PEM) of this process towards the other services; turns mutual TLS between services on, reloaded when it changes")
+	f.StringVar(&o.InternalTLS.Key, "internal-tls-key", "", "private key `file` (PEM) of that certificate")
+	f.StringVar(&o.InternalTLS.CA, "internal-tls-ca", "", "`file` (PEM) of the authorities of the other services' certificates")
+	f.StringVar(&o.InternalTLS.ServerName, "internal-tls-server-name", "",
+		"`name` that is in the certificate of every service (default: the host of its address)")
+}
+
+// AddAdvertiseFlag registers what a member has that others call.
+func (o *Options) AddAdvertiseFlag(f *pflag.FlagSet, listens string) {
+	f.StringVar(&o.AdvertiseAddress, "advertise-address", "",
+		"`host:port` at which the other services reach this one (default: "+listens+", or this machine's address if it listens on all)")
+}
+
+// AddInternalFlags registers what a process has that runs all services.
+func (o *Options) AddInternalFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.InternalAddress, "internal-address", "127.0.0.1:0",
+		"`host:port` at which to listen to other processes on the same database; port 0: any free one. On several machines it must be one that the others can dial")
+	o.AddAdvertiseFlag(f, "--internal-address")
+}
+
 // AddAddressFlags registers the addresses to listen on.
 func (o *Options) AddAddressFlags(f *pflag.FlagSet, grpcAddress, httpAddress string) {
 	f.StringVar(&o.GRPCAddress, "grpc-address", grpcAddress, "`host:port` of the gRPC API")
 	f.StringVar(&o.HTTPAddress, "http-address", httpAddress, "`host:port` of health, metrics and pprof; empty for none")
+}
+
+// AddFrontendFlags registers what a process with the public API has.
+func (o *Options) AddFrontendFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.UIAddress, "ui-address", "", "`host:port` of the Web UI; whoever reaches it can do everything (default: none)")
+	f.StringSliceVarP(&o.Namespaces, "namespace", "n", nil, "`name` of a namespace to make if it does not exist; may be repeated")
 }
 
 // Complete fills flags that were not given from the environment and the config file. It belongs into PreRunE.
@@ -157,6 +203,9 @@ func (o *Options) Validate() error {
 	}
 	if o.TLS.Enabled() && (o.TLS.Cert == "" || o.TLS.Key == "") {
 		return errors.New("TLS needs both --tls-cert and --tls-key")
+	}
+	if f := o.InternalTLS; f.Enabled() && (f.Cert == "" || f.Key == "" || f.CA == "") {
+		return errors.New("TLS between services is mutual: it needs --internal-tls-cert, --internal-tls-key and --internal-tls-ca")
 	}
 	return nil
 }

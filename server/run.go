@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
@@ -22,20 +23,37 @@ func Run(ctx context.Context, o Options, services Services) error {
 		return err
 	}
 	defer func() { _ = log.Sync() }()
-	p := process{options: o, services: services, log: log}
+	p := process{options: o, services: services, log: log, member: true, late: newLate()}
 	if err := p.listen(); err != nil {
 		return err
 	}
-	store, err := postgres.Open(ctx, postgres.Options{URL: o.Postgres, Migrate: true, Logger: log.Named("postgres")})
+	ui, err := p.webUIAt(o.UIAddress)
 	if err != nil {
 		return err
 	}
+	store, err := postgres.Open(ctx, postgres.Options{
+		URL: o.Postgres, Migrate: true, Logger: log.Named("postgres"), OnServerChange: func(reason string) { p.late.changed(reason) },
+	})
+	if err != nil {
+		return oneLine(err)
+	}
 	p.store = store
-	p.health = NewHealth(func(ctx context.Context) error { return store.Ping(ctx, true) })
+	p.health = NewHealth()
+	p.health.Require("database", func(ctx context.Context) error { return store.Ping(ctx, true) })
+	if ui != nil {
+		defer ui.Stop()
+	}
 	return p.run(ctx, func() {
-		log.Info("serving", zap.String("version", Version), zap.String("grpc", o.GRPCAddress), zap.String("http", o.HTTPAddress))
+		if ui != nil {
+			ui.Start()
+		}
+		log.Info("serving", zap.String("version", Version), zap.String("grpc", o.GRPCAddress), zap.String("http", o.HTTPAddress),
+			zap.String("ui", o.UIAddress))
 	})
 }
+
+// oneLine is an error as a person reads it at the end of a failed start: a driver's may list each address that it tried.
+func oneLine(err error) error { return errors.New(strings.Join(strings.Fields(err.Error()), " ")) }
 
 // listen opens the process's ports early, so that a taken one is told before anything is started.
 func (p *process) listen() error {
@@ -43,10 +61,16 @@ func (p *process) listen() error {
 	if err != nil {
 		return err
 	}
-	if p.services.Frontend {
-		p.public = []net.Listener{l}
-	} else {
+	switch {
+	case !p.services.Frontend:
 		p.internal = l
+	case p.services.History || p.services.Matching:
+		if p.internal, err = Listen("--internal-address", p.options.InternalAddress); err != nil {
+			return err
+		}
+		fallthrough
+	default:
+		p.public = []net.Listener{l}
 	}
 	if p.options.HTTPAddress == "" {
 		return nil

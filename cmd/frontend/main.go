@@ -10,7 +10,6 @@ func main() {
 	var o server.Options
 	server.Main("frontend", "Run the frontend service: the public API: it validates requests, limits them and sends them to the service that owns what they are about", &o, server.Services{Frontend: true}, func(f *pflag.FlagSet) {
 		o.AddAddressFlags(f, "127.0.0.1:7233", "127.0.0.1:7243")
-		f.StringVar(&o.HistoryAddress, "history-address", "127.0.0.1:7234", "`host:port` of the history service")
-		f.StringVar(&o.MatchingAddress, "matching-address", "127.0.0.1:7235", "`host:port` of the matching service")
+		o.AddFrontendFlags(f)
 	})
 }

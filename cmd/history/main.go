@@ -10,6 +10,6 @@ func main() {
 	var o server.Options
 	server.Main("history", "Run the history service: the state of workflow executions: transitions, timers and their effects", &o, server.Services{History: true}, func(f *pflag.FlagSet) {
 		o.AddAddressFlags(f, "127.0.0.1:7234", "127.0.0.1:7244")
-		f.StringVar(&o.MatchingAddress, "matching-address", "127.0.0.1:7235", "`host:port` of the matching service")
+		o.AddAdvertiseFlag(f, "--grpc-address")
 	})
 }

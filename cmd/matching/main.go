@@ -10,6 +10,6 @@ func main() {
 	var o server.Options
 	server.Main("matching", "Run the matching service: task queues: it brings tasks and pollers together", &o, server.Services{Matching: true}, func(f *pflag.FlagSet) {
 		o.AddAddressFlags(f, "127.0.0.1:7235", "127.0.0.1:7245")
-		f.StringVar(&o.HistoryAddress, "history-address", "127.0.0.1:7234", "`host:port` of the history service")
+		o.AddAdvertiseFlag(f, "--grpc-address")
 	})
 }

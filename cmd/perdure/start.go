@@ -13,7 +13,7 @@ func startCommand() *cobra.Command {
 		Short: "Run all services in one process on PostgreSQL",
 		Long: `Runs frontend, history and matching in one process on a PostgreSQL database
 (version 15 or newer). The schema is created or migrated at start, under a lock, so
-several processes may start at once.
+several processes may start at once. They form a cluster and share the work.
 
 Every flag can also be set by an environment variable (PERDURE_POSTGRES for --postgres)
 or in the file that --config names.`,
@@ -26,6 +26,9 @@ or in the file that --config names.`,
 	}
 	o.AddFlags(cmd.Flags())
 	o.AddStoreFlags(cmd.Flags())
+	o.AddMemberFlags(cmd.Flags())
+	o.AddInternalFlags(cmd.Flags())
 	o.AddAddressFlags(cmd.Flags(), "127.0.0.1:7233", "127.0.0.1:7243")
+	o.AddFrontendFlags(cmd.Flags())
 	return cmd
 }

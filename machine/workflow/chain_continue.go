@@ -60,8 +60,6 @@ func (c *completion) checkContinue(a *commandpb.ContinueAsNewWorkflowExecutionCo
 		return reject(cause, "ContinueAsNewWorkflowExecutionCommandAttributes is not set on ContinueAsNewWorkflowExecutionCommand.")
 	case len(a.WorkflowType.GetName()) > idLengthMax:
 		return reject(cause, "WorkflowType is longer than %d bytes.", idLengthMax)
-	case len(a.TaskQueue.GetName()) > idLengthMax:
-		return reject(cause, "TaskQueue is longer than %d bytes.", idLengthMax)
 	case !nonNegative(a.WorkflowRunTimeout):
 		return reject(cause, "WorkflowRunTimeout is negative or invalid.")
 	case !nonNegative(a.WorkflowTaskTimeout):
@@ -72,6 +70,11 @@ func (c *completion) checkContinue(a *commandpb.ContinueAsNewWorkflowExecutionCo
 		return tooLarge(cause, "The input of the next run is larger than %d bytes.", blobSizeMax)
 	case proto.Size(a.Memo) > memoSizeMax:
 		return tooLarge(cause, "The memo of the next run is larger than %d bytes.", memoSizeMax)
+	}
+	if a.TaskQueue.GetName() != "" {
+		if text := queueFault(a.TaskQueue); text != "" {
+			return reject(cause, "%s", text)
+		}
 	}
 	if text := checkRetryPolicy(a.RetryPolicy); text != "" {
 		return reject(cause, "%s", text)

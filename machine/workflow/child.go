@@ -30,7 +30,7 @@ func (c *completion) startChild(cmd *commandpb.Command) error {
 	if err := c.checkChild(a); err != nil {
 		return err
 	}
-	namespace, namespaceID, err := c.targetNamespace(a.Namespace)
+	namespace, namespaceID, err := c.targetNamespace(a.Namespace, cause)
 	if err != nil {
 		return err
 	}
@@ -54,13 +54,16 @@ func (c *completion) startChild(cmd *commandpb.Command) error {
 	return nil
 }
 
-// targetNamespace resolves the namespace that a command names; the empty name is the run's own.
-func (c *completion) targetNamespace(name string) (namespace, id string, err error) {
+// targetNamespace resolves the namespace that a command names; the empty name is the run's own. Another one is refused, for
+// nothing says that the run's owner may act there; one that does not exist is told apart from that.
+func (c *completion) targetNamespace(name string, cause enumspb.WorkflowTaskFailedCause) (namespace, id string, err error) {
 	if name == "" || name == c.env.Namespace {
 		return c.env.Namespace, c.start.NamespaceId, nil
 	}
-	id, err = c.env.NamespaceID(name)
-	return name, id, err
+	if _, err = c.env.NamespaceID(name); err != nil {
+		return "", "", err
+	}
+	return "", "", reject(cause, "Commands for another namespace (%s) are not allowed.", cut(name, idLengthMax))
 }
 
 func (c *completion) checkChild(a *commandpb.StartChildWorkflowExecutionCommandAttributes) error {

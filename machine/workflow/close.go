@@ -190,3 +190,14 @@ func (t *Tx) timeOutRun() error {
 	t.closeWith(enumspb.WORKFLOW_EXECUTION_STATUS_TIMED_OUT, e, next)
 	return nil
 }
+
+// MarkDeleting notes that the run is to be deleted as soon as it owes nothing to others: a new owner goes on with it.
+func (t *Tx) MarkDeleting() {
+	if !t.core.Deleting {
+		t.core.Deleting = true
+		t.write()
+	}
+}
+
+// Deleting tells whether the run is only waiting to be deleted.
+func (s *State) Deleting() bool { return s.Core.Deleting }

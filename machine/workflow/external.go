@@ -44,7 +44,7 @@ func (c *completion) signalExternal(cmd *commandpb.Command) error {
 		return reject(enumspb.WORKFLOW_TASK_FAILED_CAUSE_PENDING_SIGNALS_LIMIT_EXCEEDED,
 			"The run has %d pending signals to other workflows, which is the limit.", pendingSignalsMax)
 	}
-	namespace, namespaceID, err := c.targetNamespace(a.Namespace)
+	namespace, namespaceID, err := c.targetNamespace(a.Namespace, cause)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (c *completion) cancelExternal(cmd *commandpb.Command) error {
 		return reject(enumspb.WORKFLOW_TASK_FAILED_CAUSE_PENDING_REQUEST_CANCEL_LIMIT_EXCEEDED,
 			"The run has %d pending cancel requests to other workflows, which is the limit.", pendingCancelsMax)
 	}
-	namespace, namespaceID, err := c.targetNamespace(a.Namespace)
+	namespace, namespaceID, err := c.targetNamespace(a.Namespace, cause)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ const (
 	suggestBytes  = 4 << 20
 	eventsMax     = 51_200
 	historyMax    = 50 << 20
+	// stateMax bounds, in bytes, what a run keeps in memory: pending activities with their heartbeats, the memo, and so on.
+	stateMax = 8 << 20
 	// resetPointsMax bounds the remembered first tasks by build.
 	resetPointsMax = 20
 	// problemsMax is how many workflow tasks in a row may fail before list shows it (CONTRACT 5.3).
@@ -30,14 +32,21 @@ func (t *Tx) suggestReasons() (reasons []enumspb.SuggestContinueAsNewReason) {
 	return reasons
 }
 
-// EnforceLimits ends a run whose history has grown beyond what the server keeps. It is called before other inputs.
+// EnforceLimits ends a run whose history or state has grown beyond what the server keeps. It is called before other inputs.
 func (t *Tx) EnforceLimits() bool {
-	if !t.open() || (t.core.HistorySizeBytes <= historyMax && t.core.NextEventId-1 <= eventsMax) {
+	if !t.open() {
 		return false
 	}
-	reason := "Workflow history size exceeds limit."
-	if t.core.HistorySizeBytes <= historyMax {
+	var reason string
+	switch {
+	case t.core.HistorySizeBytes > historyMax:
+		reason = "Workflow history size exceeds limit."
+	case t.core.NextEventId-1 > eventsMax:
 		reason = "Workflow history count exceeds limit."
+	case t.state.Size() > stateMax:
+		reason = "Workflow mutable state size exceeds limit."
+	default:
+		return false
 	}
 	t.terminate(Termination{Reason: reason, Identity: serverIdentity})
 	return true

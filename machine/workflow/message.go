@@ -173,8 +173,10 @@ func (c *completion) rejectUpdate(id string, r *updatepb.Rejection) error {
 	} else if admitted, ok := c.updates.get(id); ok && admitted.AcceptedEventId == 0 {
 		c.updates.delete(id)
 		c.write()
-	} else {
+	} else if ok {
 		return c.updateFault(id, "rejected")
+	} else {
+		return nil // nobody waits for it: its caller has gone, or the host that knew of it
 	}
 	failure := r.Failure
 	if failure == nil {

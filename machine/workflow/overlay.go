@@ -86,9 +86,10 @@ func (o *overlay[K, V]) len() int {
 	return n
 }
 
-// merge makes the changes durable rows: the transition has been committed.
-func (o *overlay[K, V]) merge() {
+// merge makes the changes durable rows: the transition has been committed. It returns by how many bytes they have grown.
+func (o *overlay[K, V]) merge() (grown int) {
 	for k, v := range o.changed {
+		grown += proto.Size(v) - proto.Size(o.rows[k])
 		if v.ProtoReflect().IsValid() {
 			o.rows[k] = v
 		} else {
@@ -96,4 +97,5 @@ func (o *overlay[K, V]) merge() {
 		}
 	}
 	o.changed = nil
+	return grown
 }

@@ -29,6 +29,7 @@ func checkInvariants(t require.TestingT, s *State, rows [][]byte, events []*hist
 	again, err := Load(snapshot, nil)
 	require.NoError(t, err)
 	requireSnapshot(t, snapshot, again, "the snapshot does not load to the state")
+	require.Equal(t, again.Size(), s.Size(), "the size of the state is not what its parts take")
 	require.EqualValues(t, len(events)+1, s.Core.NextEventId)
 	require.EqualValues(t, len(s.Buffered), s.Core.BufferedCount)
 	if task := s.Task(); task == nil || task.StartedEventId == 0 {

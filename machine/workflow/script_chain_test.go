@@ -97,23 +97,24 @@ func childCommand(in input) *commandpb.Command {
 	}
 }
 
-// signal-external ID NAME [run=] [child] [size=]
+// signal-external ID NAME [namespace=] [run=] [child] [size=]
 func signalExternalCommand(in input) *commandpb.Command {
 	return &commandpb.Command{
 		CommandType: enumspb.COMMAND_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION,
 		Attributes: &commandpb.Command_SignalExternalWorkflowExecutionCommandAttributes{SignalExternalWorkflowExecutionCommandAttributes: &commandpb.SignalExternalWorkflowExecutionCommandAttributes{
+			Namespace:  in.or("namespace", ""),
 			Execution:  &commonpb.WorkflowExecution{WorkflowId: in.word(0), RunId: in.or("run", "")},
 			SignalName: in.word(1), Input: ofSize(in.number("size", 0)), ChildWorkflowOnly: in.is("child"), Control: in.or("control", ""),
 		}},
 	}
 }
 
-// cancel-external ID [run=] [child]
+// cancel-external ID [namespace=] [run=] [child]
 func cancelExternalCommand(in input) *commandpb.Command {
 	return &commandpb.Command{
 		CommandType: enumspb.COMMAND_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION,
 		Attributes: &commandpb.Command_RequestCancelExternalWorkflowExecutionCommandAttributes{RequestCancelExternalWorkflowExecutionCommandAttributes: &commandpb.RequestCancelExternalWorkflowExecutionCommandAttributes{
-			WorkflowId: in.word(0), RunId: in.or("run", ""), ChildWorkflowOnly: in.is("child"), Reason: in.or("reason", ""),
+			Namespace: in.or("namespace", ""), WorkflowId: in.word(0), RunId: in.or("run", ""), ChildWorkflowOnly: in.is("child"), Reason: in.or("reason", ""),
 		}},
 	}
 }

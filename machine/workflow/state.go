@@ -44,6 +44,9 @@ type State struct {
 	// Unknown are parts of a newer binary: kept, not understood.
 	Unknown map[string][]byte
 
+	// pendingBytes is the encoded size of the maps of parts above, but for what is unknown.
+	pendingBytes int
+
 	Volatile Volatile
 }
 
@@ -130,26 +133,43 @@ func (s *State) decode(key string, value []byte) error {
 	case "attributes":
 		s.Attributes = &statepb.Attributes{}
 		return proto.Unmarshal(value, s.Attributes)
-	case "activity":
-		return decodeNumbered(s.Activities, id, value, &statepb.Activity{})
-	case "timer":
-		return decodeNamed(s.Timers, id, value, &statepb.Timer{})
-	case "child":
-		return decodeNumbered(s.Children, id, value, &statepb.Child{})
-	case "external":
-		return decodeNumbered(s.Externals, id, value, &statepb.External{})
-	case "update":
-		return decodeNamed(s.Updates, id, value, &statepb.Update{})
-	case "request":
-		return decodeNamed(s.Requests, id, value, &statepb.Request{})
-	case "buffered":
-		return decodeNumbered(s.Buffered, id, value, &statepb.Buffered{})
-	case "close":
-		return decodeNumbered(s.CloseEffects, id, value, &statepb.CloseEffect{})
-	default:
-		s.Unknown[key] = value
-		return nil
 	}
+	known, err := s.decodePending(kind, id, value)
+	switch {
+	case !known:
+		s.Unknown[key] = value
+	case err == nil:
+		s.pendingBytes += len(value)
+	}
+	return err
+}
+
+// decodePending decodes a part that is one of many. False: this binary does not know the kind.
+func (s *State) decodePending(kind, id string, value []byte) (known bool, err error) {
+	switch kind {
+	case "activity":
+		return true, decodeNumbered(s.Activities, id, value, &statepb.Activity{})
+	case "timer":
+		return true, decodeNamed(s.Timers, id, value, &statepb.Timer{})
+	case "child":
+		return true, decodeNumbered(s.Children, id, value, &statepb.Child{})
+	case "external":
+		return true, decodeNumbered(s.Externals, id, value, &statepb.External{})
+	case "update":
+		return true, decodeNamed(s.Updates, id, value, &statepb.Update{})
+	case "request":
+		return true, decodeNamed(s.Requests, id, value, &statepb.Request{})
+	case "buffered":
+		return true, decodeNumbered(s.Buffered, id, value, &statepb.Buffered{})
+	case "close":
+		return true, decodeNumbered(s.CloseEffects, id, value, &statepb.CloseEffect{})
+	}
+	return false, nil
+}
+
+// Size is how many bytes the run's state takes where it is stored.
+func (s *State) Size() int {
+	return s.pendingBytes + proto.Size(s.Start) + proto.Size(s.Core) + proto.Size(s.Attributes)
 }
 
 func decodeNumbered[V proto.Message](m map[int64]V, id string, value []byte, v V) error {

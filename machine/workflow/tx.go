@@ -258,14 +258,8 @@ func (t *Tx) Apply() *State {
 		return s
 	}
 	s.Start, s.Core, s.Attributes = t.start, t.core, t.attributes
-	t.activities.merge()
-	t.timers.merge()
-	t.children.merge()
-	t.externals.merge()
-	t.updates.merge()
-	t.requests.merge()
-	t.buffered.merge()
-	t.closeEffects.merge()
+	s.pendingBytes += t.activities.merge() + t.timers.merge() + t.children.merge() + t.externals.merge() +
+		t.updates.merge() + t.requests.merge() + t.buffered.merge() + t.closeEffects.merge()
 	return s
 }
 

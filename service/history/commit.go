@@ -160,7 +160,7 @@ func (c *change) setOwnerFields(w *persistence.RunWrite, after *workflow.State) 
 	case res.New:
 		w.HasEffects = true // its first task is about to be dispatched; a run that has none loses the flag when it is quiet
 	case !after.Open():
-		if pending := len(after.PendingEffects()) > 0; pending != r.flagged {
+		if pending := len(after.PendingEffects()) > 0 || after.Deleting(); pending != r.flagged {
 			w.SetHasEffects, w.HasEffects = true, pending
 		}
 		if wake := storedTime(after.NextDeadline()); !wake.Equal(r.wakeAt) {

@@ -25,10 +25,8 @@ func (s *Service) DeleteWorkflowExecution(ctx context.Context, in *historypb.Del
 			return err
 		}
 		t.runID = r.id
-		if r.state.Open() {
-			if err := x.terminate(r, workflow.Termination{Reason: "Delete workflow execution", Identity: serverIdentity}); err != nil {
-				return err
-			}
+		if err := x.markDeleting(r); err != nil {
+			return err
 		}
 		deleted, err = x.deleteRun(r)
 		return err
@@ -40,6 +38,21 @@ func (s *Service) DeleteWorkflowExecution(ctx context.Context, in *historypb.Del
 		s.background(func() { s.deleteWhenDone(t) })
 	}
 	return &workflowservice.DeleteWorkflowExecutionResponse{}, nil
+}
+
+// markDeleting closes an open run and, if it owes something to others, has whoever owns it then delete it later.
+func (x *access) markDeleting(r *run) error {
+	if !r.state.Open() && (r.state.Deleting() || !r.state.OwesEffects()) {
+		return nil
+	}
+	_, err := x.transition(r, func(tx *workflow.Tx) error {
+		tx.MarkDeleting()
+		if !r.state.Open() {
+			return nil
+		}
+		return tx.Terminate(workflow.Termination{Reason: "Delete workflow execution", Identity: serverIdentity})
+	})
+	return err
 }
 
 // deleteRun deletes a closed run that owes nothing to others.
@@ -64,8 +77,7 @@ func (x *access) deleteRun(r *run) (deleted bool, err error) {
 // errOwing says that a run still owes something to others.
 var errOwing = errors.New("history: the run still has effects under way")
 
-// deleteWhenDone deletes a closed run as soon as its effects are done. It is forgotten if the host stops before: the run then
-// stays, closed, until its retention is over or it is deleted again.
+// deleteWhenDone deletes a closed run as soon as its effects are done. If the host stops before, the run's next owner goes on.
 func (s *Service) deleteWhenDone(t target) {
 	for pause := (backoff{}); sleep(s.ctx, pause.next()); {
 		err := s.with(s.ctx, t.key, func(x *access) error {

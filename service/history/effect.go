@@ -60,13 +60,6 @@ func (e *effects) end(id effectKey) *run {
 	return nil
 }
 
-// wait puts a run among those that wait for room.
-func (e *effects) wait(r *run) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.waiting[r] = struct{}{}
-}
-
 func (e *effects) count() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -183,14 +176,16 @@ func (s *Service) acknowledge(t target, id int64) error {
 
 // resumeRun carries out the effects of a cached run for which there was no room before.
 func (s *Service) resumeRun(r *run) {
-	err := s.with(s.ctx, r.chain.key, func(x *access) error {
-		if !r.dropped {
-			x.resume(r)
+	for pause := (backoff{}); ; {
+		err := s.with(s.ctx, r.chain.key, func(x *access) error {
+			if !r.dropped {
+				x.resume(r)
+			}
+			return nil
+		})
+		if err == nil || s.notOurs(r.chain.key) || !sleep(s.ctx, pause.next()) {
+			return
 		}
-		return nil
-	})
-	if err != nil && s.ctx.Err() == nil && !s.notOurs(r.chain.key) {
-		s.effects.wait(r)
 	}
 }
 

@@ -56,8 +56,16 @@ func (x *access) load(runID string) (*run, error) {
 	x.cacheRun(r)
 	if r.flagged {
 		x.resume(r)
+		x.resumeDelete(r)
 	}
 	return r, nil
+}
+
+// resumeDelete goes on with the deletion that a former owner has begun.
+func (x *access) resumeDelete(r *run) {
+	if s, t := x.Service, (target{key: x.chain.key, runID: r.id}); r.state.Deleting() {
+		s.background(func() { s.deleteWhenDone(t) })
+	}
 }
 
 func (x *access) decode(stored *persistence.Run) (*run, error) {

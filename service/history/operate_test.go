@@ -156,6 +156,25 @@ func TestDelete(t *testing.T) {
 	require.Equal(t, codes.NotFound, code(h.signal("w", "too late")))
 }
 
+// A deletion that waits for the children is not forgotten when the host dies.
+func TestDeleteOfAParentSurvivesCrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		h := w.start(Config{})
+		h.ctx = t.Context()
+		parent := h.startParent(enumspb.PARENT_CLOSE_POLICY_TERMINATE)
+		require.NoError(t, h.delete("parent", ""))
+		require.NotNil(t, h.db.Row(parent), "the run owes its child an end")
+		h.crash()
+
+		h = w.start(Config{})
+		h.ctx = t.Context()
+		time.Sleep(10 * time.Second)
+		require.Nil(t, h.db.Row(parent))
+		require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, h.describe("child", "").WorkflowExecutionInfo.Status)
+	})
+}
+
 // A run is deleted once its children have been ended.
 func TestDeleteOfAParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -65,7 +65,7 @@ func hasVolatile(s *workflow.State) bool {
 // quiet tells whether nothing would be lost to a new owner that does not look at the run: its effects flag can be cleared. A
 // workflow task that waits in matching's backlog is durable there; one in the hands of a worker must have a durable start.
 func (r *run) quiet() bool {
-	return r.state.Volatile.Task == nil && len(r.state.PendingEffects()) == 0
+	return r.state.Volatile.Task == nil && len(r.state.PendingEffects()) == 0 && !r.state.Deleting()
 }
 
 func (r *run) status() enumspb.WorkflowExecutionStatus { return r.state.Core.Status }

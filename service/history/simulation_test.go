@@ -26,7 +26,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 10, "how many fault plans TestSimulation runs")
+	simSeeds = flag.Int("sim.seeds", 20, "how many fault plans TestSimulation runs")
 	simSeed  = flag.Uint64("sim.seed", 0, "the one fault plan to run; 0: seeds from 1 on")
 )
 

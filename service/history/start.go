@@ -111,7 +111,7 @@ func (x *access) start(st *start) (*started, error) {
 
 // startedBy finds the recent run that a request id has started or been attached to; nil: none.
 func (x *access) startedBy(current *run, requestID string) (*run, error) {
-	if current.state.Start.RequestId == requestID || (current.state.Open() && isAttached(current.state.Requests[requestID])) {
+	if current.state.Start.RequestId == requestID || isAttached(current.state.Requests[requestID]) {
 		return current, nil
 	}
 	rows, err := x.Service.store.ListRuns(x.ctx, x.chain.key, runsPerKeyMax)

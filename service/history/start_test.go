@@ -109,6 +109,12 @@ func TestStartAttachesToTheOpenRun(t *testing.T) {
 	}
 	require.Equal(t, "WorkflowExecutionOptionsUpdated", types(h.events("w", ""))[4])
 	require.Len(t, h.events("w", ""), 5)
+
+	require.NoError(t, h.terminateRun("w", ""))
+	out, err := h.startWith(r)
+	require.NoError(t, err)
+	require.Equal(t, run, out.RunId, "the request has been applied: it makes no run when it comes again")
+	require.False(t, out.Started)
 }
 
 func TestEagerStart(t *testing.T) {

@@ -144,30 +144,29 @@ func (s *Service) startQuery(ctx context.Context, t *task, address *matchingpb.P
 func (s *Service) RespondQueryTaskCompleted(
 	_ context.Context, req *matchingpb.RespondQueryTaskCompletedRequest,
 ) (*workflowservice.RespondQueryTaskCompletedResponse, error) {
-	var a queryAnswer
-	request := req.GetRequest()
-	switch request.GetCompletedType() {
-	case enumspb.QUERY_RESULT_TYPE_ANSWERED:
-		a.response = &workflowservice.QueryWorkflowResponse{QueryResult: request.GetQueryResult()}
-	case enumspb.QUERY_RESULT_TYPE_FAILED:
-		a.err = serviceerror.NewQueryFailedWithFailure(request.GetErrorMessage(), request.GetFailure())
-	default:
-		return nil, serviceerror.NewInvalidArgumentf("the completed type of a query must be ANSWERED or FAILED, not %v",
-			request.GetCompletedType())
-	}
 	s.queriesMu.Lock()
+	defer s.queriesMu.Unlock()
 	q := s.queries[req.GetQueryId()]
-	if q != nil && q.namespaceID == req.GetNamespaceId() {
-		delete(s.queries, q.id)
-	} else {
-		q = nil
-	}
-	s.queriesMu.Unlock()
-	if q == nil {
+	if q == nil || q.namespaceID != req.GetNamespaceId() {
 		return nil, serviceerror.NewNotFound("query task not found, or already expired")
 	}
+	a, err := answerOf(req.GetRequest())
+	if err != nil {
+		return nil, err
+	}
+	delete(s.queries, q.id)
 	q.answered <- a
 	return &workflowservice.RespondQueryTaskCompletedResponse{}, nil
+}
+
+func answerOf(r *workflowservice.RespondQueryTaskCompletedRequest) (queryAnswer, error) {
+	switch r.GetCompletedType() {
+	case enumspb.QUERY_RESULT_TYPE_ANSWERED:
+		return queryAnswer{response: &workflowservice.QueryWorkflowResponse{QueryResult: r.GetQueryResult()}}, nil
+	case enumspb.QUERY_RESULT_TYPE_FAILED:
+		return queryAnswer{err: serviceerror.NewQueryFailedWithFailure(r.GetErrorMessage(), r.GetFailure())}, nil
+	}
+	return queryAnswer{}, serviceerror.NewInvalidArgumentf("the completed type of a query must be ANSWERED or FAILED, not %v", r.GetCompletedType())
 }
 
 // errStickyGone tells a caller of Query to use the normal queue.

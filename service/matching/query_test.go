@@ -110,6 +110,8 @@ func TestAWorkerThatCannotAnswerAQuery(t *testing.T) {
 		require.ErrorAs(t, (<-query).err, &failed)
 		require.Equal(t, "unknown query", failed.Message)
 		require.Equal(t, "UnknownQuery happened", failed.Failure.GetMessage())
+		var notFound *serviceerror.NotFound
+		require.ErrorAs(t, f.respond(task, &workflowservice.RespondQueryTaskCompletedRequest{}), &notFound, "who waits is asked before how it is answered")
 	})
 }
 

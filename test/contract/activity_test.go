@@ -117,9 +117,9 @@ func failureDetails(e *env) {
 }
 
 func heartbeatTimer(e *env) {
-	run, a := e.runningActivity(func(a *activityAttributes) { a.HeartbeatTimeout, a.RetryPolicy = seconds(2), retry(1, 1) })
+	run, a := e.runningActivity(func(a *activityAttributes) { a.HeartbeatTimeout, a.RetryPolicy = seconds(5), retry(1, 1) })
 	for range 4 {
-		e.pass(time.Second)
+		e.pass(2 * time.Second)
 		e.heartbeat(a, "alive")
 	}
 	require.Equal(e, enumspb.PENDING_ACTIVITY_STATE_STARTED, e.pendingActivity(run).State)
@@ -140,11 +140,11 @@ func scheduleToStartTimeout(e *env) {
 	e.complete(e.poll(), e.activity("a", func(a *activityAttributes) { a.ScheduleToStartTimeout, a.RetryPolicy = seconds(1), retry(1, 5) }))
 	timedOut := e.timedOut(run)
 	require.Equal(e, enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START, timedOut.Failure.GetTimeoutFailureInfo().GetTimeoutType())
-	require.Equal(e, enumspb.RETRY_STATE_NON_RETRYABLE_FAILURE, timedOut.RetryState)
+	require.Equal(e, enumspb.RETRY_STATE_TIMEOUT, timedOut.RetryState)
 }
 
 func startToCloseRetried(e *env) {
-	run, a := e.runningActivity(func(a *activityAttributes) { a.StartToCloseTimeout, a.RetryPolicy = seconds(1), retry(1, 2) })
+	run, a := e.runningActivity(func(a *activityAttributes) { a.StartToCloseTimeout, a.RetryPolicy = seconds(4), retry(1, 2) })
 	again := e.pollActivity()
 	require.EqualValues(e, 2, again.Attempt)
 	require.Equal(e, enumspb.TIMEOUT_TYPE_START_TO_CLOSE, e.pendingActivity(run).LastFailure.GetTimeoutFailureInfo().GetTimeoutType())

@@ -85,11 +85,7 @@ func queryMakesNoTask(e *env) {
 func stickyQuery(e *env) {
 	e.start()
 	e.completeWith(e.poll(), e.stick)
-	awake := begin(e, callMax, e.api.PollWorkflowTaskQueue, e.newPoll(e.sticky()))
-	e.eventually("the sticky poller waits", func() bool {
-		d := do(e, e.api.DescribeTaskQueue, &workflowservice.DescribeTaskQueueRequest{TaskQueue: e.sticky(), TaskQueueType: enumspb.TASK_QUEUE_TYPE_WORKFLOW})
-		return len(d.Pollers) > 0
-	})
+	awake := e.stickyWorker()
 	query := e.query("state")
 	got := awake.result()
 	require.Equal(e, "state", got.Query.GetQueryType())
@@ -101,7 +97,7 @@ func stickyQuery(e *env) {
 func stickyQueryFallsBack(e *env) {
 	run := e.start()
 	e.completeWith(e.poll(), e.stickFor(time.Second))
-	_, err := try(e, 2*time.Second, e.api.PollWorkflowTaskQueue, e.newPoll(e.sticky())) // the worker was there, and is gone
+	_, err := try(e, emptyPoll, e.api.PollWorkflowTaskQueue, e.newPoll(e.sticky())) // the worker was there, and is gone
 	require.NoError(e, err)
 	query := e.query("state")
 	got := e.poll()

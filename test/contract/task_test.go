@@ -6,7 +6,6 @@ import (
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -157,7 +156,7 @@ func speculativeWriteBetween(e *env) {
 func speculativeFails(e *env) {
 	e.start()
 	e.completeWith(e.poll(), e.stick)
-	awake := begin(e, callMax, e.api.PollWorkflowTaskQueue, e.newPoll(e.sticky()))
+	awake := e.stickyWorker()
 	update := e.update("u")
 	got := awake.result()
 	require.NotEmpty(e, got.TaskToken)
@@ -205,11 +204,7 @@ func provisionalPages(e *env) {
 func stickyPartial(e *env) {
 	run := e.start()
 	e.completeWith(e.poll(), e.stick)
-	awake := begin(e, callMax, e.api.PollWorkflowTaskQueue, e.newPoll(e.sticky()))
-	e.eventually("the sticky poller waits", func() bool {
-		d := do(e, e.api.DescribeTaskQueue, &workflowservice.DescribeTaskQueueRequest{TaskQueue: e.sticky(), TaskQueueType: enumspb.TASK_QUEUE_TYPE_WORKFLOW})
-		return len(d.Pollers) > 0
-	})
+	awake := e.stickyWorker()
 	e.signal("s")
 	got := awake.result()
 	require.EqualValues(e, got.PreviousStartedEventId+1, got.History.Events[0].EventId)
@@ -259,11 +254,7 @@ var attempts = []point{
 func stickyFailure(e *env) {
 	run := e.start()
 	e.completeWith(e.poll(), e.stick)
-	awake := begin(e, callMax, e.api.PollWorkflowTaskQueue, e.newPoll(e.sticky()))
-	e.eventually("the sticky poller waits", func() bool {
-		d := do(e, e.api.DescribeTaskQueue, &workflowservice.DescribeTaskQueueRequest{TaskQueue: e.sticky(), TaskQueueType: enumspb.TASK_QUEUE_TYPE_WORKFLOW})
-		return len(d.Pollers) > 0
-	})
+	awake := e.stickyWorker()
 	e.signal("s")
 	e.failTask(awake.result())
 	again := e.poll()

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	updatepb "go.temporal.io/api/update/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -243,7 +244,8 @@ func updateWithStartRefused(e *env) {
 		func(r *startRequest) { r.RequestEagerExecution = true },
 		func(r *startRequest) { r.WorkflowId = "another" },
 	} {
-		refused[*serviceerror.InvalidArgument](e, e.api.ExecuteMultiOperation, e.newUpdateWithStart(mod))
+		failed := refused[*serviceerror.MultiOperationExecution](e, e.api.ExecuteMultiOperation, e.newUpdateWithStart(mod))
+		require.Equal(e, codes.InvalidArgument, failed.Status().Code(), "the code of the operation that was refused")
 	}
 	refused[*serviceerror.NotFound](e, e.api.DescribeWorkflowExecution, &describeRequest{Execution: execution(e.id, "")})
 	e.idle()
@@ -251,6 +253,6 @@ func updateWithStartRefused(e *env) {
 		r.WorkflowIdConflictPolicy = enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL
 	}))
 	require.Len(e, failed.OperationErrors(), 2)
-	asError[*serviceerror.WorkflowExecutionAlreadyStarted](e, failed.OperationErrors()[0])
-	asError[*serviceerror.MultiOperationAborted](e, failed.OperationErrors()[1])
+	require.IsType(e, &serviceerror.WorkflowExecutionAlreadyStarted{}, failed.OperationErrors()[0])
+	require.IsType(e, &serviceerror.MultiOperationAborted{}, failed.OperationErrors()[1])
 }

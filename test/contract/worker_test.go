@@ -61,6 +61,17 @@ func (e *env) pollOn(queue *taskqueuepb.TaskQueue) *task {
 	return got
 }
 
+// stickyWorker waits for a task on the sticky queue.
+func (e *env) stickyWorker() *pending[*task] {
+	e.Helper()
+	waiting := begin(e, callMax, e.api.PollWorkflowTaskQueue, e.newPoll(e.sticky()))
+	e.eventually("the sticky worker waits", func() bool {
+		d := do(e, e.api.DescribeTaskQueue, &workflowservice.DescribeTaskQueueRequest{TaskQueue: e.sticky(), TaskQueueType: enumspb.TASK_QUEUE_TYPE_WORKFLOW})
+		return len(d.Pollers) > 0
+	})
+	return waiting
+}
+
 // pollNothing makes sure that there is no workflow task.
 func (e *env) pollNothing() {
 	e.Helper()

@@ -72,10 +72,16 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
+// Signal sends a signal.
+func (p *Process) Signal(s syscall.Signal) {
+	p.t.Helper()
+	require.NoError(p.t, p.cmd.Process.Signal(s))
+}
+
 // Interrupt is Ctrl-C; it waits for the end and returns the error of an exit code that is not 0.
 func (p *Process) Interrupt() error {
 	p.t.Helper()
-	require.NoError(p.t, p.cmd.Process.Signal(syscall.SIGINT))
+	p.Signal(syscall.SIGINT)
 	timer := time.NewTimer(ReadyMax)
 	defer timer.Stop()
 	select {

@@ -71,9 +71,7 @@ func StartOnPostgres(t testing.TB) *Server {
 func StartCluster(t testing.TB) *Server {
 	s := &Server{Addr: FreeAddr(t)}
 	history, matching := FreeAddr(t), FreeAddr(t)
-	env := []string{
-		"PERDURE_POSTGRES=" + pgtest.URL(t), "PERDURE_HTTP_ADDRESS=", "PERDURE_HISTORY_ADDRESS=" + history, "PERDURE_MATCHING_ADDRESS=" + matching,
-	}
+	env := []string{"PERDURE_POSTGRES=" + pgtest.URL(t), "PERDURE_HTTP_ADDRESS="}
 	var processes []*Process
 	launch := func() {
 		processes = []*Process{

@@ -132,7 +132,7 @@ func activityTimeouts(e *env) {
 				{TaskQueue: nobody, ScheduleToStartTimeout: time.Second, StartToCloseTimeout: time.Minute},
 				{StartToCloseTimeout: time.Second, RetryPolicy: once},
 				{ScheduleToCloseTimeout: time.Second},
-				{StartToCloseTimeout: time.Minute, HeartbeatTimeout: time.Second, RetryPolicy: once},
+				{StartToCloseTimeout: time.Minute, HeartbeatTimeout: 3 * time.Second, RetryPolicy: once},
 			} {
 				futures = append(futures, workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), "hang"))
 			}
@@ -197,7 +197,7 @@ func activityHeartbeatLost(e *env) {
 		},
 		"main": func(ctx workflow.Context) (n int, err error) {
 			ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-				StartToCloseTimeout: time.Minute, HeartbeatTimeout: time.Second, RetryPolicy: &temporal.RetryPolicy{InitialInterval: 10 * time.Millisecond},
+				StartToCloseTimeout: time.Minute, HeartbeatTimeout: 3 * time.Second, RetryPolicy: &temporal.RetryPolicy{InitialInterval: 10 * time.Millisecond},
 			})
 			err = workflow.ExecuteActivity(ctx, "act").Get(ctx, &n)
 			return n, err
@@ -210,7 +210,7 @@ func activityHeartbeatLost(e *env) {
 	require.Equal(e, enumspb.TIMEOUT_TYPE_HEARTBEAT, started.LastFailure.GetTimeoutFailureInfo().GetTimeoutType())
 }
 
-// until cancelled, an activity beats; then it cleans up for as long as it takes.
+// beatUntilCancelled is what an activity does that can be cancelled.
 func beatUntilCancelled(ctx context.Context) {
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
@@ -226,7 +226,7 @@ func beatUntilCancelled(ctx context.Context) {
 
 func cancelActivity(ctx workflow.Context, wait bool) error {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: time.Minute, HeartbeatTimeout: time.Second, WaitForCancellation: wait,
+		StartToCloseTimeout: time.Minute, HeartbeatTimeout: 20 * time.Second, WaitForCancellation: wait,
 	})
 	cancellable, cancel := workflow.WithCancel(ctx)
 	future := workflow.ExecuteActivity(cancellable, "act")

@@ -66,7 +66,9 @@ func (c code) register(w worker.Worker) {
 // work runs a worker on the test's queue until the test ends, or it is stopped.
 func (e *env) work(c code) worker.Worker {
 	e.Helper()
-	return e.workWith(e.c, e.queue, worker.Options{}, c)
+	// Heartbeats go out as they are made, so that their answers come soon.
+	o := worker.Options{MaxHeartbeatThrottleInterval: pollEvery, DefaultHeartbeatThrottleInterval: pollEvery}
+	return e.workWith(e.c, e.queue, o, c)
 }
 
 func (e *env) workWith(c client.Client, queue string, o worker.Options, code code) worker.Worker {

@@ -23,6 +23,10 @@ var failureFeatures = group{"failure", map[string]func(*env){
 	"sticky":          failureSticky,
 }}
 
+// taskTimeout is how long it takes to try a task again whose failure the worker does not report, which are all but the first. It is
+// long enough for a busy machine to answer in time.
+const taskTimeout = 4 * time.Second
+
 func failureWorkflow(e *env) {
 	e.work(code{"main": func(ctx workflow.Context) error {
 		return temporal.NewApplicationErrorWithCause("outer", "Outer", errors.New("inner"), "detail", 7)
@@ -53,7 +57,7 @@ func failurePanicThenFix(e *env) {
 		return "mended", nil
 	}})
 	o := e.options()
-	o.WorkflowTaskTimeout = time.Second
+	o.WorkflowTaskTimeout = taskTimeout
 	run := e.startWith(o, "main")
 	e.awaitEvents(run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED, 1)
 	failed := e.history(run).all(enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)[0].GetWorkflowTaskFailedEventAttributes()
@@ -83,7 +87,7 @@ func failureNonDeterminism(e *env) {
 	wrong := code{"main": func(ctx workflow.Context) error { return workflow.Sleep(ctx, long) }}
 	w := e.work(right)
 	o := e.options()
-	o.WorkflowTaskTimeout = time.Second
+	o.WorkflowTaskTimeout = taskTimeout
 	run := e.startWith(o, "main")
 	e.awaitIdle(run, 2)
 	w.Stop()
@@ -146,7 +150,7 @@ func failureRestart(e *env) {
 func failureUnregistered(e *env) {
 	known := e.work(code{"other": func(ctx workflow.Context) error { return nil }})
 	o := e.options()
-	o.WorkflowTaskTimeout = time.Second
+	o.WorkflowTaskTimeout = taskTimeout
 	run := e.startWith(o, "main")
 	e.awaitEvents(run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED, 1)
 	known.Stop()

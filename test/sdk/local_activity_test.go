@@ -100,9 +100,9 @@ func localLongerThanTask(e *env) {
 		},
 	})
 	o := e.options()
-	o.WorkflowTaskTimeout = time.Second
+	o.WorkflowTaskTimeout = taskTimeout
 	run := e.startWith(o, "main")
-	e.awaitEvents(run, enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED, 3)
+	e.awaitEvents(run, enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED, 2)
 	close(release)
 	e.done(run)
 	require.EqualValues(e, 1, runs.Load())

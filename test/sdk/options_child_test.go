@@ -170,7 +170,7 @@ func childPriority(e *env) {
 	o := e.options()
 	o.TaskQueue = parents
 	run := e.startWith(o, "main")
-	e.awaitBacklog(e.queue, enumspb.TASK_QUEUE_TYPE_WORKFLOW, 3)
+	e.awaitBacklog(e.queue, enumspb.TASK_QUEUE_TYPE_WORKFLOW, 1, 3, 5)
 	require.Equal(e, []string{ids[1], ids[3], ids[5]}, []string{e.pollWorkflow(), e.pollWorkflow(), e.pollWorkflow()})
 	e.signal(run, "end", nil)
 	e.done(run)

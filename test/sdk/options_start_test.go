@@ -187,18 +187,27 @@ func startPriority(e *env) {
 		o.Priority = temporal.Priority{PriorityKey: key}
 		ids = append(ids, e.startWith(o, "main").GetID())
 	}
-	e.awaitBacklog(e.queue, enumspb.TASK_QUEUE_TYPE_WORKFLOW, 3)
+	e.awaitBacklog(e.queue, enumspb.TASK_QUEUE_TYPE_WORKFLOW, 1, 3, 5)
 	require.Equal(e, []string{ids[2], ids[1], ids[0]}, []string{e.pollWorkflow(), e.pollWorkflow(), e.pollWorkflow()})
 }
 
-// awaitBacklog waits until a queue holds so many tasks.
-func (e *env) awaitBacklog(queue string, typ enumspb.TaskQueueType, count int64) {
+// settled is the age from which a task that nobody polls for is in the backlog, and no more on its way there.
+const settled = time.Second
+
+// awaitBacklog waits until a queue holds a task of each of these priorities.
+func (e *env) awaitBacklog(queue string, typ enumspb.TaskQueueType, priorities ...int32) {
 	e.Helper()
 	e.eventually("the tasks are in the backlog", func() bool {
 		d, err := e.c.WorkflowService().DescribeTaskQueue(e.ctx, &workflowservice.DescribeTaskQueueRequest{
 			Namespace: "default", TaskQueue: &taskqueuepb.TaskQueue{Name: queue}, TaskQueueType: typ, ReportStats: true,
 		})
 		require.NoError(e, err)
-		return d.Stats.GetApproximateBacklogCount() == count
+		for _, priority := range priorities {
+			stats := d.StatsByPriorityKey[priority]
+			if stats.GetApproximateBacklogCount() != 1 || stats.GetApproximateBacklogAge().AsDuration() < settled {
+				return false
+			}
+		}
+		return true
 	})
 }

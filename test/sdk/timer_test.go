@@ -24,26 +24,28 @@ var timerFeatures = group{"timer", map[string]func(*env){
 
 // Timers fire in the order of their times, not of their making.
 func timerOrder(e *env) {
-	e.work(code{"main": func(ctx workflow.Context) (fired []int, err error) {
-		wg := workflow.NewWaitGroup(ctx)
+	const unit = 200 * time.Millisecond
+	e.work(code{"main": func(ctx workflow.Context) error {
+		var timers []workflow.Future
 		for _, n := range []int{9, 3, 6, 1, 7} {
-			wg.Add(1)
-			timer := workflow.NewTimer(ctx, time.Duration(n)*200*time.Millisecond)
-			workflow.Go(ctx, func(ctx workflow.Context) {
-				defer wg.Done()
-				if timer.Get(ctx, nil) == nil {
-					fired = append(fired, n)
-				}
-			})
+			timers = append(timers, workflow.NewTimer(ctx, time.Duration(n)*unit))
 		}
-		wg.Wait(ctx)
-		return fired, nil
+		for _, timer := range timers {
+			if err := timer.Get(ctx, nil); err != nil {
+				return err
+			}
+		}
+		return nil
 	}})
 	run := e.start("main")
-	fired := result[[]int](e, run)
-	require.Len(e, fired, 5)
-	require.True(e, slices.IsSorted(fired), "%v", fired)
-	require.Equal(e, 5, e.history(run).count(enumspb.EVENT_TYPE_TIMER_FIRED))
+	e.done(run)
+	h := e.history(run)
+	var fired []time.Duration
+	for _, event := range h.all(enumspb.EVENT_TYPE_TIMER_FIRED) {
+		started := h[event.GetTimerFiredEventAttributes().StartedEventId-1]
+		fired = append(fired, started.GetTimerStartedEventAttributes().StartToFireTimeout.AsDuration()/unit)
+	}
+	require.Equal(e, []time.Duration{1, 3, 6, 7, 9}, fired)
 }
 
 func timerCancel(e *env) {

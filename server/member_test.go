@@ -1,0 +1,34 @@
+package server
+
+import (
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestAdvertisedAddress(t *testing.T) {
+	listener := func(host string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(host), Port: 7234} }
+	advertised := func(o Options, l net.Addr) string {
+		address, err := o.advertised(l)
+		require.NoError(t, err)
+		return address
+	}
+	require.Equal(t, "10.1.2.3:7234", advertised(Options{}, listener("10.1.2.3")))
+	require.Equal(t, "history-0.svc:9000", advertised(Options{AdvertiseAddress: "history-0.svc:9000"}, listener("0.0.0.0")))
+	for _, all := range []string{"0.0.0.0", "::"} {
+		host, port, err := net.SplitHostPort(advertised(Options{Postgres: "postgres://u@127.0.0.1:5432/db"}, listener(all)))
+		require.NoError(t, err)
+		require.Equal(t, "7234", port)
+		require.False(t, net.ParseIP(host).IsUnspecified(), host)
+	}
+	_, err := (&Options{AdvertiseAddress: "no-port"}).advertised(listener("0.0.0.0"))
+	require.ErrorContains(t, err, "--advertise-address")
+}
+
+func TestInternalTLSIsMutual(t *testing.T) {
+	o := Options{LogLevel: "info", LogFormat: "json", InternalTLS: InternalTLSFiles{Cert: "c", Key: "k"}}
+	require.ErrorContains(t, o.Validate(), "--internal-tls-ca")
+	o.InternalTLS.CA = "a"
+	require.NoError(t, o.Validate())
+}

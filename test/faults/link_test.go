@@ -1,0 +1,198 @@
+package faults
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// link stands between processes and one address. It can be cut: then the connections break and new ones are refused with a reset, or,
+// in silence, nothing passes any more and nobody is told.
+type link struct {
+	listener net.Listener
+	target   string
+
+	mu     sync.Mutex
+	state  linkState
+	change chan struct{} // closed when the state changes
+	conns  map[net.Conn]bool
+	closed bool
+	work   sync.WaitGroup
+}
+
+type linkState int
+
+const (
+	open linkState = iota
+	reset
+	silent
+)
+
+func newLink(t testing.TB, target string) *link {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l := &link{listener: listener, target: target, conns: map[net.Conn]bool{}, change: make(chan struct{})}
+	l.work.Go(l.accept)
+	t.Cleanup(func() {
+		_ = listener.Close() // once
+		l.mu.Lock()
+		l.closed = true
+		l.mu.Unlock()
+		l.set(reset)
+		l.work.Wait()
+	})
+	return l
+}
+
+func (l *link) addr() string { return l.listener.Addr().String() }
+
+// set changes what passes. Connections that were silent break when the link is opened again: what they lost is lost.
+func (l *link) set(state linkState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	breaks := state == reset || l.state == silent
+	l.state = state
+	close(l.change)
+	l.change = make(chan struct{})
+	if breaks {
+		l.cutLocked()
+	}
+}
+
+// cut breaks the connections of this moment.
+func (l *link) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cutLocked()
+}
+
+func (l *link) cutLocked() {
+	for c := range l.conns {
+		_ = c.(*net.TCPConn).SetLinger(0) // a reset, whatever is on its way
+		_ = c.Close()
+		delete(l.conns, c)
+	}
+}
+
+func (l *link) accept() {
+	for {
+		client, err := l.listener.Accept()
+		if err != nil {
+			return
+		}
+		if !l.track(client) {
+			continue
+		}
+		l.work.Go(func() { l.connect(client) })
+	}
+}
+
+// track notes a connection, or breaks it if nothing may pass.
+func (l *link) track(c net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[c] = true
+	if l.state == reset || l.closed {
+		l.cutLocked()
+		return false
+	}
+	return true
+}
+
+func (l *link) connect(client net.Conn) {
+	defer l.drop(client)
+	if !l.pass() {
+		return
+	}
+	server, err := net.Dial("tcp", l.target)
+	if err != nil {
+		return
+	}
+	defer l.drop(server)
+	if !l.track(server) {
+		return
+	}
+	var done sync.WaitGroup
+	done.Go(func() { l.copy(server, client) })
+	done.Go(func() { l.copy(client, server) })
+	done.Wait()
+}
+
+func (l *link) copy(to, from net.Conn) {
+	defer l.drop(to)
+	defer l.drop(from)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil || !l.pass() {
+			return
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// pass waits while the link is silent; false: the connection is of no more use.
+func (l *link) pass() bool {
+	l.mu.Lock()
+	state, change := l.state, l.change
+	l.mu.Unlock()
+	if state == silent {
+		<-change
+		return false
+	}
+	return state == open
+}
+
+func (l *link) drop(c net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
+	_ = c.Close()
+}
+
+func TestLink(t *testing.T) {
+	echo, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer echo.Close()
+	go func() {
+		for {
+			c, err := echo.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(c, c) // until the other side ends it
+				_ = c.Close()
+			}()
+		}
+	}()
+	l := newLink(t, echo.Addr().String())
+	talk := func() error {
+		c, err := net.Dial("tcp", l.addr())
+		require.NoError(t, err)
+		defer c.Close()
+		if _, err := c.Write([]byte("x")); err != nil {
+			return err
+		}
+		_, err = io.ReadFull(c, make([]byte, 1))
+		return err
+	}
+	require.NoError(t, talk())
+	l.set(reset)
+	require.Error(t, talk())
+	l.set(open)
+	require.NoError(t, talk())
+	l.set(silent)
+	waiting := make(chan error, 1)
+	go func() { waiting <- talk() }()
+	require.Empty(t, waiting)
+	l.set(open)
+	require.Error(t, <-waiting, "what was silent is lost")
+	require.NoError(t, talk())
+}
