@@ -23,6 +23,7 @@ import (
 	"github.com/perdure/perdure/persistence"
 	"github.com/perdure/perdure/service/history"
 	"github.com/perdure/perdure/service/matching"
+	"github.com/perdure/perdure/taskqueue"
 )
 
 const (
@@ -132,9 +133,9 @@ func (p process) clusterPeers() fx.Option {
 			},
 			func(m *cluster.Membership) matchingpb.MatchingServiceClient {
 				if !p.services.Matching {
-					return cluster.NewMatchingClient(m, nil)
+					return taskqueue.NewClient(cluster.NewMatchingClient(m, nil))
 				}
-				return cluster.NewMatchingClient(m, matchingpb.LocalMatchingServiceClient{Server: &bound.matching})
+				return taskqueue.NewClient(cluster.NewMatchingClient(m, matchingpb.LocalMatchingServiceClient{Server: &bound.matching}))
 			},
 		),
 	)

@@ -22,6 +22,7 @@ import (
 	"github.com/perdure/perdure/service/frontend"
 	"github.com/perdure/perdure/service/history"
 	"github.com/perdure/perdure/service/matching"
+	"github.com/perdure/perdure/taskqueue"
 )
 
 const (
@@ -135,7 +136,7 @@ func (p process) localPeers() fx.Option {
 				return historypb.LocalHistoryServiceClient{Server: &bound.history}
 			},
 			func() matchingpb.MatchingServiceClient {
-				return matchingpb.LocalMatchingServiceClient{Server: &bound.matching}
+				return taskqueue.NewClient(matchingpb.LocalMatchingServiceClient{Server: &bound.matching})
 			},
 		),
 	)
@@ -168,7 +169,7 @@ type serviceParams struct {
 func (p process) matching() fx.Option {
 	return fx.Options(
 		fx.Provide(func(in serviceParams) matching.Params {
-			params := matching.Params{Store: in.Store, History: in.History, HostName: hostName(), Logger: p.log.Named("matching"), Metrics: in.Metrics}
+			params := matching.Params{Store: in.Store, History: in.History, Peers: taskqueue.Direct(in.Matching), HostName: hostName(), Logger: p.log.Named("matching"), Metrics: in.Metrics}
 			if in.Cluster != nil {
 				params.Owner, params.OwnerHost = in.Cluster.Self().ID, in.Cluster.PartitionAddress
 			}

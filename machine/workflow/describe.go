@@ -122,14 +122,13 @@ func (s *State) describeExtended() *workflowpb.WorkflowExecutionExtendedInfo {
 	return info
 }
 
-// describeRequests shows the requests that started the run or attached to it, and whichever still waits for its event's id; those
-// of signals are otherwise remembered, not shown.
+// describeRequests shows the requests that started the run or attached to it; those of signals are remembered, not shown.
 func (s *State) describeRequests() map[string]*workflowpb.RequestIdInfo {
 	infos := map[string]*workflowpb.RequestIdInfo{}
 	for id, r := range s.Requests {
 		switch {
 		case r.RunId != "" && r.RunId != s.Start.RunId: // carried over from an earlier run of the chain
-		case r.EventId == 0, r.EventType == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED, r.EventType == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED:
+		case r.EventType == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED, r.EventType == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED:
 			infos[id] = &workflowpb.RequestIdInfo{EventType: r.EventType, EventId: r.EventId, Buffered: r.EventId == 0}
 		}
 	}

@@ -197,7 +197,8 @@ func scriptComplete(s *script, in input) {
 func scriptFail(s *script, in input) {
 	s.apply(func(tx *Tx) error {
 		return tx.FailTask(s.token(in.or("as", "task")), TaskFailure{
-			Cause: enumspb.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR, Identity: "worker", Failure: &failurepb.Failure{Message: in.or("message", "oops")},
+			Cause:    enumspb.WorkflowTaskFailedCause(enumspb.WorkflowTaskFailedCause_value["WORKFLOW_TASK_FAILED_CAUSE_"+in.or("cause", "NON_DETERMINISTIC_ERROR")]),
+			Identity: "worker", Failure: &failurepb.Failure{Message: in.or("message", "oops")},
 		})
 	})
 }

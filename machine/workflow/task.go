@@ -298,7 +298,8 @@ func (t *Tx) forceFailTask() {
 	t.failTask(TaskFailure{Cause: enumspb.WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND})
 }
 
-// FailTask is a worker's report that it could not process the task.
+// FailTask is a worker's report that it could not process the task. A completion that is too large for the wire stays so: the run
+// ends, for a worker would only try the same again.
 func (t *Tx) FailTask(token *tokenpb.Task, f TaskFailure) error {
 	if !t.open() {
 		return errCompleted
@@ -307,6 +308,9 @@ func (t *Tx) FailTask(token *tokenpb.Task, f TaskFailure) error {
 		return err
 	}
 	t.failTask(f)
+	if f.Cause == enumspb.WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE {
+		t.terminate(Termination{Reason: f.Cause.String(), Identity: serverIdentity})
+	}
 	return nil
 }
 

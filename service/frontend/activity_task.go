@@ -30,6 +30,7 @@ func (h *Handler) PollActivityTaskQueue(ctx context.Context, r *workflowservice.
 		checkWorkerVersion(r.GetWorkerVersionCapabilities()),
 		checkDeploymentOptions(r.GetDeploymentOptions()),
 		checkPollDeadline(ctx),
+		checkUnversioned(r.GetWorkerVersionCapabilities(), r.GetDeploymentOptions()),
 	); err != nil {
 		return nil, err
 	}

@@ -62,13 +62,21 @@ func (e *env) queryToken(namespaceName string) []byte {
 	return marshal(e.t, &tokenpb.Query{NamespaceId: e.namespaceID(namespaceName), TaskQueue: "q", QueryId: "id"})
 }
 
+func versionCapabilities(use bool) *commonpb.WorkerVersionCapabilities {
+	return &commonpb.WorkerVersionCapabilities{BuildId: "b", UseVersioning: use}
+}
+
+func deploymentOptions(mode enumspb.WorkerVersioningMode) *deploymentpb.WorkerDeploymentOptions {
+	return &deploymentpb.WorkerDeploymentOptions{DeploymentName: "d", BuildId: "b", WorkerVersioningMode: mode}
+}
+
 func TestPolls(t *testing.T) {
 	e := newEnv(t)
 	poll := func(name string, change func(*pollReq)) refusal { return refusal{name, with(aPoll(), change), invalid} }
 	activityPoll := func(name string, change func(*activityPollReq)) refusal {
 		return refusal{name, with(anActivityPoll(), change), invalid}
 	}
-	const versioned = enumspb.WORKER_VERSIONING_MODE_VERSIONED
+	const versioned, unversioned = enumspb.WORKER_VERSIONING_MODE_VERSIONED, enumspb.WORKER_VERSIONING_MODE_UNVERSIONED
 	checkRefusals(t, e, []refusal{
 		poll("namespace missing", func(r *pollReq) { r.Namespace = "" }),
 		{"namespace unknown", with(aPoll(), func(r *pollReq) { r.Namespace = "no-such" }), &serviceerror.NamespaceNotFound{}},
@@ -94,6 +102,17 @@ func TestPolls(t *testing.T) {
 		poll("deployment name with dot", func(r *pollReq) {
 			r.DeploymentOptions = &deploymentpb.WorkerDeploymentOptions{DeploymentName: "a.b", BuildId: "b", WorkerVersioningMode: versioned}
 		}),
+		// A worker of a deployment sets both.
+		{"deployment", with(aPoll(), func(r *pollReq) {
+			r.WorkerVersionCapabilities, r.DeploymentOptions = versionCapabilities(true), deploymentOptions(versioned)
+		}), &serviceerror.Unimplemented{}},
+		{"deployment", with(anActivityPoll(), func(r *activityPollReq) {
+			r.WorkerVersionCapabilities, r.DeploymentOptions = versionCapabilities(true), deploymentOptions(versioned)
+		}), &serviceerror.Unimplemented{}},
+		{"versioning rules", with(aPoll(), func(r *pollReq) { r.WorkerVersionCapabilities = versionCapabilities(true) }), &serviceerror.PermissionDenied{}},
+		{"versioning rules", with(anActivityPoll(), func(r *activityPollReq) {
+			r.WorkerVersionCapabilities = versionCapabilities(true)
+		}), &serviceerror.PermissionDenied{}},
 		activityPoll("queue missing", func(r *activityPollReq) { r.TaskQueue = nil }),
 		activityPoll("queue 1001", func(r *activityPollReq) { r.TaskQueue.Name = text(1001) }),
 		activityPoll("queue partition", func(r *activityPollReq) { r.TaskQueue.Name = "/_sys/q/1" }),
@@ -103,6 +122,12 @@ func TestPolls(t *testing.T) {
 		{"plain", aPoll()},
 		{"deprecated namespace", with(aPoll(), func(r *pollReq) { r.Namespace = deprecatedNamespace })},
 		{"sticky without normal name", with(aPoll(), func(r *pollReq) { r.TaskQueue.Kind = enumspb.TASK_QUEUE_KIND_STICKY })},
+		{"unversioned of a deployment", with(aPoll(), func(r *pollReq) {
+			r.WorkerVersionCapabilities, r.DeploymentOptions = versionCapabilities(false), deploymentOptions(unversioned)
+		})},
+		{"unversioned of a deployment", with(anActivityPoll(), func(r *activityPollReq) {
+			r.WorkerVersionCapabilities, r.DeploymentOptions = versionCapabilities(false), deploymentOptions(unversioned)
+		})},
 		{"kind unknown", with(aPoll(), func(r *pollReq) { r.TaskQueue.Kind = 99 })},
 		{"rate negative", with(anActivityPoll(), func(r *activityPollReq) {
 			r.TaskQueueMetadata = &taskqueuepb.TaskQueueMetadata{MaxTasksPerSecond: wrapperspb.Double(-1)}

@@ -3,6 +3,9 @@ package frontend
 import (
 	"context"
 
+	commonpb "go.temporal.io/api/common/v1"
+	deploymentpb "go.temporal.io/api/deployment/v1"
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 )
@@ -16,6 +19,23 @@ func errVersionSetsOff() error {
 
 func errVersioningRulesOff() error {
 	return serviceerror.NewPermissionDenied("Versioning rules (worker versioning v0.2) are disabled on this namespace: use worker deployments.", "")
+}
+
+func errDeploymentsMissing() error {
+	return serviceerror.NewUnimplemented("This server has no worker deployments: it cannot tell which tasks are for the worker's version. Run the worker unversioned.")
+}
+
+// checkUnversioned refuses the poll of a worker that wants nothing but the tasks of its own version. Tasks are not routed by version, so
+// that it would be given those of others; a worker that is refused says so in its log and tries again.
+func checkUnversioned(capabilities *commonpb.WorkerVersionCapabilities, options *deploymentpb.WorkerDeploymentOptions) error {
+	// A worker of a deployment sets both, for older servers.
+	if options.GetWorkerVersioningMode() == enumspb.WORKER_VERSIONING_MODE_VERSIONED {
+		return errDeploymentsMissing()
+	}
+	if capabilities.GetUseVersioning() {
+		return errVersioningRulesOff()
+	}
+	return nil
 }
 
 // UpdateWorkerBuildIdCompatibility implements WorkflowService: it is always refused.

@@ -75,7 +75,7 @@ func (x *access) findUpdate(update *workflowservice.UpdateWorkflowExecutionReque
 		return nil, nil, nil
 	}
 	begun := &workflowservice.StartWorkflowExecutionResponse{RunId: current.id, Status: current.status()}
-	return begun, x.await(current, id, status, stageOf(update.GetWaitPolicy())), nil
+	return begun, x.await(current, id, status, stageOfUpdate(update.GetWaitPolicy())), nil
 }
 
 // errAborted is the status of an operation that was given up because of the other one.

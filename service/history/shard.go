@@ -20,6 +20,8 @@ type ownership struct {
 	// doubtful are held shards that nobody resolves yet; resolving: somebody does, and will look for more.
 	doubtful  []persistence.ShardID
 	resolving bool
+	// lost are shards of which something may still be cached.
+	lost []persistence.ShardID
 }
 
 type shardState struct {
@@ -54,7 +56,17 @@ func (o *ownership) lose(shard persistence.ShardID, epoch persistence.Epoch) boo
 	}
 	o.shards[shard] = shardState{}
 	o.owned--
+	o.lost = append(o.lost, shard)
 	return true
+}
+
+// nextLost takes the shards that were lost and of which something may still be cached.
+func (o *ownership) nextLost() []persistence.ShardID {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	shards := o.lost
+	o.lost = nil
+	return shards
 }
 
 // hold stops the use of a shard, and tells whether it was in use under the epoch, and whether it is the first to be resolved.
@@ -174,11 +186,19 @@ func (s *Service) take(ctx context.Context, shards []persistence.ShardID) error 
 
 // lost notes that a shard has another owner.
 func (s *Service) lost(shard persistence.ShardID, epoch persistence.Epoch) {
-	if !s.ownership.lose(shard, epoch) {
-		return // taken again meanwhile, or noticed before
+	if s.ownership.lose(shard, epoch) { // else it was taken again meanwhile, or this was noticed before
+		s.background(s.dropLost)
 	}
-	s.logger.Warn("shard has another owner", zap.Int32("shard", int32(shard)), zap.Int64("epoch", int64(epoch)))
-	s.background(func() { s.dropStale(s.ctx, []persistence.ShardID{shard}) })
+}
+
+// dropLost drops what is cached of shards that were lost. Many are lost together: only the first call finds them.
+func (s *Service) dropLost() {
+	shards := s.ownership.nextLost()
+	if len(shards) == 0 {
+		return
+	}
+	s.logger.Warn("shards have another owner", zap.Int("count", len(shards)), zap.Int32("first", int32(shards[0])))
+	s.dropStale(s.ctx, shards)
 	if s.placement != nil {
 		s.placement.Check()
 	}
@@ -191,7 +211,6 @@ func (s *Service) resolve(shard persistence.ShardID, epoch persistence.Epoch) {
 	if !held {
 		return
 	}
-	s.logger.Warn("outcome of a commit is unknown: taking the shard again", zap.Int32("shard", int32(shard)))
 	if first {
 		s.background(s.takeHeld)
 	}
@@ -204,7 +223,7 @@ func (s *Service) DatabaseChanged(reason string) {
 	if len(shards) == 0 {
 		return
 	}
-	s.logger.Warn("the database has changed: taking all shards again", zap.String("reason", reason), zap.Int("shards", len(shards)))
+	s.logger.Warn("the database has changed", zap.String("reason", reason))
 	if first {
 		s.background(s.takeHeld)
 	}
@@ -217,6 +236,7 @@ func (s *Service) takeHeld() {
 		if len(shards) == 0 {
 			return
 		}
+		s.logger.Warn("it is in doubt what is stored: taking shards again", zap.Int("count", len(shards)), zap.Int32("first", int32(shards[0])))
 		taken := s.insist("take held shards", func(ctx context.Context) error {
 			shards = s.ownership.stillHeld(shards) // the others have been released meanwhile
 			if len(shards) == 0 {

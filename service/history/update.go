@@ -77,11 +77,25 @@ func (x *access) admit(r *run, req *workflowservice.UpdateWorkflowExecutionReque
 	if err != nil {
 		return nil, err
 	}
-	return x.await(r, req.GetRequest().GetMeta().GetUpdateId(), status, stageOf(req.GetWaitPolicy())), nil
+	return x.await(r, req.GetRequest().GetMeta().GetUpdateId(), status, stageOfUpdate(req.GetWaitPolicy())), nil
 }
 
-// stageOf is the stage that a caller wants to wait for; without a word of it, acceptance.
-func stageOf(p *updatepb.WaitPolicy) stage { return max(p.GetLifecycleStage(), stageAccepted) }
+// stageOf is the stage that a caller wants to wait for. One that this server does not know would never be reached: then there is
+// no wait.
+func stageOf(p *updatepb.WaitPolicy) stage {
+	if p.GetLifecycleStage() > stageCompleted {
+		return enumspb.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_UNSPECIFIED
+	}
+	return p.GetLifecycleStage()
+}
+
+// stageOfUpdate is the stage that the caller of an update wants to wait for; without a word of it, acceptance.
+func stageOfUpdate(p *updatepb.WaitPolicy) stage {
+	if p.GetLifecycleStage() == enumspb.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_UNSPECIFIED {
+		return stageAccepted
+	}
+	return stageOf(p)
+}
 
 // await notes a caller that waits for a stage, unless it has been reached.
 func (x *access) await(r *run, id string, status workflow.UpdateStatus, want stage) *awaited {
@@ -202,7 +216,7 @@ func (s *Service) PollWorkflowExecutionUpdate(ctx context.Context, in *historypb
 		if !known {
 			return serviceerror.NewNotFoundf("update %q not found", id)
 		}
-		a = x.await(r, id, status, in.GetRequest().GetWaitPolicy().GetLifecycleStage())
+		a = x.await(r, id, status, stageOf(in.GetRequest().GetWaitPolicy()))
 		return nil
 	})
 	if err != nil {

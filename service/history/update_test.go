@@ -134,6 +134,11 @@ func TestUpdateStages(t *testing.T) {
 		polled, err := h.pollUpdate("u", 0)
 		require.NoError(t, err)
 		require.Equal(t, enumspb.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ADMITTED, polled.Stage)
+		const unknown = stageCompleted + 1
+		polled, err = h.pollUpdate("u", unknown)
+		require.NoError(t, err)
+		require.Equal(t, enumspb.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ADMITTED, polled.Stage, "nobody waits for what never comes")
+		require.Equal(t, enumspb.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ADMITTED, (<-h.update("u", unknown)).out.Stage)
 		accepted := h.update("u", stageAccepted)
 		h.respondTo(task, "u", accept("u"))
 		require.Equal(t, stageAccepted, (<-accepted).out.Stage)

@@ -1,6 +1,7 @@
 package matching
 
 import (
+	"slices"
 	"sort"
 
 	"github.com/perdure/perdure/persistence"
@@ -15,7 +16,7 @@ func before(a, b persistence.TaskKey) bool {
 }
 
 // ackTracker knows which rows of a level have been read and which of these are done: a level up to which everything is, and
-// exceptions above it. Rows are read without gaps, so between two neighbours that it tracks there is no other row.
+// exceptions above it. Up to the key to which its owner has read, there is no other row between two neighbours that it tracks.
 type ackTracker struct {
 	// level is the last key of the rows that are done and, as of the last flush, deleted.
 	level persistence.TaskKey
@@ -28,36 +29,54 @@ type ackTracker struct {
 type trackedRow struct {
 	key  persistence.TaskKey
 	done bool
+	// task is that of a row that is not done.
+	task *task
 }
 
-// track adds a row that has been read. Its key is above all others.
-func (a *ackTracker) track(key persistence.TaskKey) {
-	a.rows = append(a.rows, trackedRow{key: key})
-}
-
-// ack marks a row as done. A key that is not tracked (any more) is ignored.
-func (a *ackTracker) ack(key persistence.TaskKey) {
+// find returns the place of a key, and whether it is tracked.
+func (a *ackTracker) find(key persistence.TaskKey) (int, bool) {
 	i := sort.Search(len(a.rows), func(i int) bool { return !before(a.rows[i].key, key) })
-	if i < len(a.rows) && a.rows[i].key == key && !a.rows[i].done {
-		a.rows[i].done = true
-		a.done++
+	return i, i < len(a.rows) && a.rows[i].key == key
+}
+
+// track adds a row. Most come in order; a task of a fairness key that has been quiet goes ahead of others.
+func (a *ackTracker) track(key persistence.TaskKey, t *task) {
+	row := trackedRow{key: key, task: t}
+	if n := len(a.rows); n == 0 || before(a.rows[n-1].key, key) {
+		a.rows = append(a.rows, row)
+		return
 	}
+	i, _ := a.find(key)
+	a.rows = slices.Insert(a.rows, i, row)
+}
+
+// ack marks a row as done. It is false for a key that is not tracked (any more) or done already.
+func (a *ackTracker) ack(key persistence.TaskKey) bool {
+	i, tracked := a.find(key)
+	if !tracked || a.rows[i].done {
+		return false
+	}
+	a.rows[i].done, a.rows[i].task = true, nil
+	a.done++
+	return true
 }
 
 // unacked is the number of rows that are not done.
 func (a *ackTracker) unacked() int { return len(a.rows) - a.done }
 
-// flush returns at most limit ranges of rows that are done, and the ack level that holds once they are deleted.
-func (a *ackTracker) flush(limit int) (ranges []persistence.TaskRange, level persistence.TaskKey) {
+// flush returns at most limit ranges of rows that are done and not after the key to which rows have been read, and the ack level
+// that holds once they are deleted.
+func (a *ackTracker) flush(read persistence.TaskKey, limit int) (ranges []persistence.TaskRange, level persistence.TaskKey) {
 	level = a.level
 	prefix := true
+	deletable := func(i int) bool { return a.rows[i].done && !before(read, a.rows[i].key) }
 	for i := 0; i < len(a.rows) && len(ranges) < limit; i++ {
-		if !a.rows[i].done {
+		if !deletable(i) {
 			prefix = false
 			continue
 		}
 		from := i
-		for i+1 < len(a.rows) && a.rows[i+1].done {
+		for i+1 < len(a.rows) && deletable(i+1) {
 			i++
 		}
 		if prefix {

@@ -23,8 +23,15 @@ func TestAckTracker(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"track": func(t *rapid.T) {
 				last += rapid.Int64Range(1, 3).Draw(t, "gap")
-				tracker.track(rowKey(last))
+				tracker.track(rowKey(last), &task{})
 				stored[last] = false
+			},
+			"track between": func(t *rapid.T) {
+				id := rapid.Int64Range(tracker.level.ID+1, max(last, tracker.level.ID+1)).Draw(t, "id")
+				if _, tracked := stored[id]; !tracked && id <= last {
+					tracker.track(rowKey(id), &task{})
+					stored[id] = false
+				}
 			},
 			"ack": func(t *rapid.T) {
 				id := rapid.Int64Range(0, last+1).Draw(t, "id")
@@ -34,7 +41,7 @@ func TestAckTracker(t *testing.T) {
 				}
 			},
 			"flush": func(t *rapid.T) {
-				ranges, level := tracker.flush(rapid.IntRange(1, 4).Draw(t, "limit"))
+				ranges, level := tracker.flush(rowKey(last), rapid.IntRange(1, 4).Draw(t, "limit"))
 				for id, done := range stored {
 					for _, r := range ranges {
 						if r.From.ID <= id && id <= r.To.ID {
@@ -85,100 +92,162 @@ func backlogRow(t *testing.T, key persistence.TaskKey, id string) persistence.Ba
 	return persistence.BacklogTask{Key: key, Task: bytes}
 }
 
-func TestBacklogCountsWhileItReads(t *testing.T) {
+// newBacklog is one whose row has just been taken.
+func newBacklog(t *testing.T, epoch persistence.Epoch) *backlog {
 	b := &backlog{}
-	require.NoError(t, b.take(&persistence.Queue{Epoch: 7}))
-	l := b.levels[2]
-	old := func(id int64) persistence.BacklogTask { return backlogRow(t, rowKey(6<<idCounterBits|id), "w") }
-
-	version := l.version
-	require.Len(t, l.loaded([]persistence.BacklogTask{old(1), old(2)}, false, version), 2)
-	require.EqualValues(t, 2, l.size())
-	start := persistence.TaskKey{Level: 3}
-	l.count(start, []persistence.BacklogTask{old(1), old(2), old(3), old(4)}, false)
-	require.EqualValues(t, 4, l.size(), "what is in memory is not counted twice")
-
-	key := b.nextKey(3)
-	require.Nil(t, b.written(key, &statepb.Task{}), "there are unread rows before it")
-	require.EqualValues(t, 5, l.size())
-
-	l.loaded([]persistence.BacklogTask{old(3), old(4), old(5)}, false, l.version)
-	require.EqualValues(t, 6, l.size(), "the reader was ahead of the count")
-	l.count(rowKey(6<<idCounterBits|9), []persistence.BacklogTask{old(10)}, false)
-	require.EqualValues(t, 6, l.size(), "a page beyond a gap is from before the count began anew")
-	l.count(rowKey(6<<idCounterBits|4), []persistence.BacklogTask{old(5), backlogRow(t, key, "w")}, true)
-	require.EqualValues(t, 6, l.size())
-	require.False(t, l.wantsCount())
-
-	version = l.version
-	l.loaded([]persistence.BacklogTask{backlogRow(t, key, "w")}, true, version)
-	require.True(t, l.caughtUp)
-	require.EqualValues(t, 6, l.size())
-	require.NotNil(t, b.written(b.nextKey(3), &statepb.Task{}), "it goes straight to memory")
-	require.EqualValues(t, 7, l.size())
+	_, err := b.take(&persistence.Queue{Epoch: epoch})
+	require.NoError(t, err)
+	return b
 }
 
-func TestAReadThatBeganBeforeACommitProvesNothing(t *testing.T) {
-	b := &backlog{}
-	require.NoError(t, b.take(&persistence.Queue{Epoch: 1}))
+func TestRowsGoToMemoryOnce(t *testing.T) {
+	type step func(b *backlog, l *backlogLevel, key persistence.TaskKey) (loaded int)
+	row := func(key persistence.TaskKey) []persistence.BacklogTask {
+		return []persistence.BacklogTask{backlogRow(t, key, "w")}
+	}
+	written := func(b *backlog, _ *backlogLevel, key persistence.TaskKey) int {
+		if b.written(key, &statepb.Task{}) != nil {
+			return 1
+		}
+		return 0
+	}
+	begin := func(_ *backlog, l *backlogLevel, _ persistence.TaskKey) int {
+		l.reading = true
+		return 0
+	}
+	page := func(with, complete bool) step {
+		return func(_ *backlog, l *backlogLevel, key persistence.TaskKey) int {
+			rows := row(persistence.TaskKey{Level: 3, Pass: 100})
+			if with {
+				rows = append(row(key), rows...)
+			}
+			return len(l.loaded(rows, complete, l.generation)) - 1
+		}
+	}
+	for name, steps := range map[string][]step{
+		"written while a page is read that has it":                  {begin, written, page(true, false)},
+		"written while a page is read that does not have it":        {begin, written, page(false, false)},
+		"written while the last page is read that does not have it": {begin, written, page(false, true)},
+		"the reader is faster than the writer":                      {begin, page(true, true), written},
+		"committed while a page is read, noted after it was loaded": {begin, page(false, false), written},
+		"committed while the last page is read, noted after that":   {begin, page(false, true), written},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBacklog(t, 1)
+			l := b.levels[2]
+			loaded := 0
+			for _, step := range steps {
+				loaded += step(b, l, persistence.TaskKey{Level: 3, Pass: 50, ID: 7})
+			}
+			require.Equal(t, 1, loaded)
+			require.Equal(t, 2, l.waiting)
+			require.Len(t, l.acks.rows, 2)
+			require.EqualValues(t, 1, l.size(), "the other row is an earlier owner's and yet to be counted")
+		})
+	}
+}
+
+func TestAPageFromBeforeAGoBackIsWorthless(t *testing.T) {
+	b := newBacklog(t, 1)
 	l := b.levels[2]
-	version := l.version
-	key := b.nextKey(3)
-	require.Nil(t, b.written(key, &statepb.Task{}))
-	l.loaded(nil, true, version)
-	require.False(t, l.caughtUp, "the row was committed after the read began")
+	generation := l.generation
+	l.reading = true
+	l.goBack(l.read)
+	require.Empty(t, l.loaded([]persistence.BacklogTask{backlogRow(t, rowKey(1), "w")}, true, generation))
+	require.False(t, l.caughtUp)
 	require.True(t, l.wantsRead())
-	require.Len(t, l.loaded([]persistence.BacklogTask{backlogRow(t, key, "w")}, true, l.version), 1)
-	require.True(t, l.caughtUp)
 }
 
-func TestTheReaderMayBeFasterThanTheWriter(t *testing.T) {
-	b := &backlog{}
-	require.NoError(t, b.take(&persistence.Queue{Epoch: 1}))
+func TestTooManyMissedRowsAreReadAgain(t *testing.T) {
+	b := newBacklog(t, 1)
 	l := b.levels[2]
-	key := b.nextKey(3)
-	require.Len(t, l.loaded([]persistence.BacklogTask{backlogRow(t, key, "w")}, true, l.version), 1)
-	require.Nil(t, b.written(key, &statepb.Task{}), "it is in memory already")
-	require.EqualValues(t, 1, l.size())
+	generation := l.generation
+	l.reading = true
+	for range missedRowsMax + 1 {
+		require.Nil(t, b.written(b.nextKey(3, 0), &statepb.Task{}))
+	}
+	require.Empty(t, l.loaded(nil, true, generation))
+	require.False(t, l.caughtUp)
+	require.EqualValues(t, missedRowsMax+1, l.size())
+}
+
+func TestTrimKeepsTheFirstRows(t *testing.T) {
+	b := newBacklog(t, 1)
+	l := b.levels[2]
+	l.caughtUp = true
+	out := map[*task]bool{}
+	var all []*task
+	for i := range loadedTasksMax + readPage + 2 {
+		l.caughtUp = true
+		if key := rowKey(int64(i + 1)); l.hasRoom(1) {
+			all = append(all, b.written(key, &statepb.Task{}))
+		} else {
+			all = append(all, l.load(key, &statepb.Task{}))
+		}
+	}
+	stuck := all[len(all)-5] // a poll has it
+	l.waiting--
+	l.trim(func(task *task) bool {
+		if task == stuck {
+			return false
+		}
+		out[task] = true
+		return true
+	})
+	require.Equal(t, loadedTasksMax, l.waiting)
+	require.False(t, l.caughtUp)
+	require.Equal(t, all[loadedTasksMax-1].key, l.read)
+	require.Len(t, l.acks.rows, loadedTasksMax+1)
+	require.Same(t, stuck, l.acks.rows[loadedTasksMax].task)
+	require.False(t, out[all[0]])
+	// What is done beyond the key to which rows are known is not deleted: rows may lie in between.
+	for _, task := range all[:3] {
+		l.acks.ack(task.key)
+	}
+	l.acks.ack(stuck.key)
+	ranges, level := l.acks.flush(l.read, 10)
+	require.Equal(t, []persistence.TaskRange{{Level: 3, From: all[0].key, To: all[2].key}}, ranges)
+	require.Equal(t, all[2].key, level)
 }
 
 func TestIDsGrowWithTheEpoch(t *testing.T) {
-	b := &backlog{}
-	require.NoError(t, b.take(&persistence.Queue{Epoch: 1}))
-	last := b.nextKey(3)
+	b := newBacklog(t, 1)
+	last := b.nextKey(3, 0)
 	for range 100 {
-		next := b.nextKey(3)
+		next := b.nextKey(3, 0)
 		require.True(t, before(last, next))
 		last = next
 	}
-	require.NoError(t, b.take(&persistence.Queue{Epoch: 2}))
-	require.True(t, before(last, b.nextKey(3)))
+	_, err := b.take(&persistence.Queue{Epoch: 2})
+	require.NoError(t, err)
+	require.True(t, before(last, b.nextKey(3, 0)))
 }
 
-func TestANewLeaseCountsAnew(t *testing.T) {
-	b := &backlog{}
-	require.NoError(t, b.take(&persistence.Queue{Epoch: 1}))
+func TestANewLeaseReadsAgain(t *testing.T) {
+	b := newBacklog(t, 1)
+	b.counted = true
 	l := b.levels[2]
-	first, second := b.nextKey(3), b.nextKey(3)
-	require.Len(t, l.loaded([]persistence.BacklogTask{backlogRow(t, first, "w")}, true, l.version), 1)
-	l.caughtUp = false // as when memory is full
-	require.Nil(t, b.written(second, &statepb.Task{}))
-	require.EqualValues(t, 2, l.size())
+	l.caughtUp = true
+	first := b.nextKey(3, 0)
+	require.NotNil(t, b.written(first, &statepb.Task{}))
+	require.True(t, l.acks.ack(first))
+	l.stored--
+	second := b.nextKey(3, 0)
+	require.NotNil(t, b.written(second, &statepb.Task{}))
 
-	require.NoError(t, b.take(&persistence.Queue{Epoch: 2}))
-	require.Equal(t, first, l.read, "what is in memory stays there")
-	require.EqualValues(t, 1, l.size())
-	require.True(t, l.wantsCount())
-	l.count(l.countedTo(), []persistence.BacklogTask{backlogRow(t, second, "w")}, true)
-	require.EqualValues(t, 2, l.size())
-
-	require.NoError(t, b.take(&persistence.Queue{Epoch: 3}))
-	l.count(l.countedTo(), []persistence.BacklogTask{backlogRow(t, second, "w")}, true)
-	require.EqualValues(t, 2, l.size(), "from what is in memory on, not from where the last count ended")
-	l.loaded([]persistence.BacklogTask{backlogRow(t, second, "w")}, true, l.version)
-	require.EqualValues(t, 2, l.size())
+	_, err := b.take(&persistence.Queue{Epoch: 2})
+	require.NoError(t, err)
+	require.False(t, b.counted)
+	require.Empty(t, b.flush(&statepb.TaskQueue{}).all(), "nothing is deleted before the rows are counted")
+	lost := persistence.TaskKey{Level: 3, ID: first.ID + 1<<20} // its outcome was unknown
+	tasks := l.loaded([]persistence.BacklogTask{backlogRow(t, first, "w"), backlogRow(t, second, "w"), backlogRow(t, lost, "w")}, true, l.generation)
+	require.Len(t, tasks, 1, "what is in memory stays there")
+	require.Equal(t, lost, tasks[0].key)
+	l.stored += 3 // as counted
+	require.EqualValues(t, 2, l.size(), "a row that is done does not count")
 }
 
 func TestCorruptMetadataIsAnError(t *testing.T) {
-	require.Error(t, (&backlog{}).take(&persistence.Queue{Epoch: 1, Metadata: []byte{0xff}}))
+	_, err := (&backlog{}).take(&persistence.Queue{Epoch: 1, Metadata: []byte{0xff}})
+	require.Error(t, err)
 }

@@ -8,6 +8,7 @@ import (
 
 	matchingpb "github.com/perdure/perdure/api/matching/v1"
 	statepb "github.com/perdure/perdure/api/state/v1"
+	"github.com/perdure/perdure/persistence"
 )
 
 // Results of AddTask, as the metric names them.
@@ -16,52 +17,88 @@ const (
 	addStored     = "stored"
 	addStickyGone = "sticky_gone"
 	addFailed     = "failed"
+	// addUnmatched: another partition offered the task and keeps it.
+	addUnmatched = "unmatched"
+	// addRedirected: the partition empties and has passed the task on.
+	addRedirected = "redirected"
 )
 
-// AddTask offers a task; see the service's definition for what the answer means.
+// AddTask offers a task; see the service's definition for what the answer means. Of a task that another partition forwards it
+// means only whether a poll got it: the task is never stored here.
 func (s *Service) AddTask(ctx context.Context, req *matchingpb.AddTaskRequest) (*matchingpb.AddTaskResponse, error) {
-	result, err := s.addTask(ctx, req)
+	response, result, err := s.addTask(ctx, req)
 	s.metrics.added.WithLabelValues(result).Inc()
-	if err != nil {
-		return nil, err
-	}
-	return &matchingpb.AddTaskResponse{
-		Matched:                 result == addMatched,
-		StickyWorkerUnavailable: result == addStickyGone,
-	}, nil
+	return response, err
 }
 
-func (s *Service) addTask(ctx context.Context, req *matchingpb.AddTaskRequest) (string, error) {
+func (s *Service) addTask(ctx context.Context, req *matchingpb.AddTaskRequest) (*matchingpb.AddTaskResponse, string, error) {
 	if req.GetTask() == nil {
-		return addFailed, serviceerror.NewInvalidArgument("the task must be set")
+		return nil, addFailed, serviceerror.NewInvalidArgument("the task must be set")
 	}
 	key, err := keyOf(req.GetPartition())
 	if err != nil {
-		return addFailed, err
+		return nil, addFailed, err
 	}
 	// A sticky queue that this host does not know has no poller here.
 	p, err := s.enter(ctx, req.GetPartition(), !key.sticky)
 	if err != nil {
-		return addFailed, err
+		return nil, addFailed, err
 	}
 	if p == nil {
-		return addStickyGone, nil
+		return &matchingpb.AddTaskResponse{StickyWorkerUnavailable: true}, addStickyGone, nil
 	}
-	defer p.leave()
-	return p.add(ctx, req.GetTask())
+	if req.GetForwardedFrom() != nil {
+		defer p.leaveQuietly()
+	} else {
+		defer p.leave()
+	}
+	counts, redirect := p.countsForAdd()
+	if redirect {
+		response, err := s.peers.AddTask(ctx, &matchingpb.AddTaskRequest{Partition: key.root().proto(), Task: req.GetTask()})
+		if err != nil {
+			return nil, addFailed, err
+		}
+		return response, addRedirected, nil
+	}
+	var result string
+	if req.GetForwardedFrom() != nil {
+		result, err = p.addForwarded(ctx, req.GetTask())
+	} else {
+		result, err = p.add(ctx, req.GetTask())
+	}
+	if err != nil {
+		return nil, addFailed, err
+	}
+	return &matchingpb.AddTaskResponse{
+		Matched: result == addMatched, StickyWorkerUnavailable: result == addStickyGone, Partitions: counts,
+	}, result, nil
+}
+
+// countsForAdd is what who adds tasks is told of the queue's partitions; redirect: this one takes no more.
+func (p *partition) countsForAdd() (counts *matchingpb.PartitionCounts, redirect bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	read, write := p.settings.counts(p.service.config.Partitions)
+	if !p.key.sticky && (read > 1 || p.key.Partition > 0) {
+		counts = &matchingpb.PartitionCounts{Read: read, Write: write}
+	}
+	return counts, p.empties()
 }
 
 // add offers a task on this partition.
 func (p *partition) add(ctx context.Context, data *statepb.Task) (string, error) {
-	level := levelOf(data.GetPriority().GetPriorityKey())
-	t, result, err := p.offer(level, data)
+	t, result, err := p.offer(data, false)
 	if err != nil || result != "" {
 		return result, err
 	}
-	if t == nil {
-		return p.spool(ctx, level, data)
+	if !t.offered {
+		return p.spool(ctx, t)
 	}
-	timer := time.NewTimer(syncMatchWait)
+	wait := syncMatchWait
+	if p.forwards() {
+		wait = p.localWait(&p.polled)
+	}
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
 		select {
@@ -72,19 +109,76 @@ func (p *partition) add(ctx context.Context, data *statepb.Task) (string, error)
 				continue // it waits for its worker only
 			}
 			if p.withdrawUntried(t) {
-				return p.spool(ctx, level, data)
+				return p.addElsewhere(ctx, t)
 			}
 			timer.Reset(syncMatchWait) // a poll has it; it may yet come back untried
 		case <-ctx.Done():
-			if p.withdraw(t) {
-				return addFailed, contextError(ctx)
+			return p.addEnded(ctx, t)
+		}
+	}
+}
+
+// addElsewhere is what becomes of a task that no poll here wants: the parent may have one, else it is stored.
+func (p *partition) addElsewhere(ctx context.Context, t *task) (string, error) {
+	if p.forwards() {
+		ctx, cancel := context.WithTimeout(ctx, syncMatchWait)
+		matched, _ := p.forwardTask(ctx, t.data) // after an error it is stored: started twice it is obsolete once
+		cancel()
+		if matched {
+			return addMatched, nil
+		}
+	}
+	return p.spool(ctx, t)
+}
+
+// addEnded ends the wait of a caller whose context has ended.
+func (p *partition) addEnded(ctx context.Context, t *task) (string, error) {
+	if p.withdraw(t) {
+		return addFailed, contextError(ctx)
+	}
+	select {
+	case o := <-t.outcome: // it was decided just now
+		return o.added()
+	default:
+		return addFailed, contextError(ctx)
+	}
+}
+
+// addForwarded offers another partition's task here, and further up, until shortly before the caller's deadline.
+func (p *partition) addForwarded(ctx context.Context, data *statepb.Task) (string, error) {
+	t, result, err := p.offer(data, true)
+	if err != nil || result != "" {
+		return result, err
+	}
+	if !t.offered {
+		return addUnmatched, nil
+	}
+	wait := syncMatchWait
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = deadline.Sub(p.service.now()) - forwardMargin
+	}
+	if p.forwards() {
+		wait = 0
+	}
+	timer := time.NewTimer(max(wait, 0))
+	defer timer.Stop()
+	for {
+		select {
+		case o := <-t.outcome:
+			return o.added()
+		case <-timer.C:
+			if !p.withdrawUntried(t) {
+				timer.Reset(forwardMargin / 2)
+				continue
 			}
-			select {
-			case o := <-t.outcome: // it was decided just now
-				return o.added()
-			default:
-				return addFailed, contextError(ctx)
+			if p.forwards() {
+				if matched, err := p.forwardTask(ctx, data); matched || err != nil {
+					return addMatched, err
+				}
 			}
+			return addUnmatched, nil
+		case <-ctx.Done():
+			return p.addEnded(ctx, t)
 		}
 	}
 }
@@ -100,8 +194,8 @@ func (o outcome) added() (string, error) {
 	}
 }
 
-// offer lets the task wait in memory and matches it if a poll waits. Without a task and result, it is to be stored at once.
-func (p *partition) offer(level int16, data *statepb.Task) (*task, string, error) {
+// offer lets the task wait in memory and matches it if a poll waits. A task that is not offered is to be stored at once.
+func (p *partition) offer(data *statepb.Task, forwarded bool) (*task, string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -115,14 +209,34 @@ func (p *partition) offer(level int16, data *statepb.Task) (*task, string, error
 	case p.key.sticky && crowded:
 		return nil, addFailed, errTooMany("tasks", p.service.config.WaitingTasksMax)
 	}
-	p.matcher.lane(level).added.count(now)
-	if !p.key.sticky && (crowded || p.matcher.behind(now)) {
-		return nil, "", nil
+	level := levelOf(data.GetPriority().GetPriorityKey())
+	if !forwarded {
+		p.matcher.lane(level).added.count(now)
+		p.noteLoad(now)
 	}
-	t := &task{source: sourceFresh, level: level, data: data, outcome: make(chan outcome, 1)}
+	t := &task{source: sourceFresh, level: level, data: data, forwarded: forwarded, outcome: make(chan outcome, 1)}
+	t.key = p.newKey(level, data)
+	if !p.key.sticky && (crowded || p.matcher.behind(level, now)) {
+		return t, "", nil
+	}
+	t.offered = true
 	p.matcher.add(t)
 	p.dispatch()
 	return t, "", nil
+}
+
+// newKey gives a task its turn among those of its level. Locked by the caller.
+func (p *partition) newKey(level int16, data *statepb.Task) persistence.TaskKey {
+	key := persistence.TaskKey{Level: level}
+	if p.key.sticky {
+		return key
+	}
+	fairnessKey, ofTask := data.GetPriority().GetFairnessKey(), data.GetPriority().GetFairnessWeight()
+	if p.matcher.purse.keys {
+		p.keyWeights.note(fairnessKey, ofTask)
+	}
+	key.Pass = p.matcher.lane(level).fair.pass(fairnessKey, weightOf(p.settings.weights(), fairnessKey, ofTask))
+	return key
 }
 
 // withdrawUntried takes back a task that no poll has tried to start, so that it can be stored. One that was tried must keep its
@@ -133,8 +247,8 @@ func (p *partition) withdrawUntried(t *task) bool {
 	return t.startID == "" && p.matcher.remove(t)
 }
 
-func (p *partition) spool(ctx context.Context, level int16, data *statepb.Task) (string, error) {
-	if err := p.store(ctx, level, data); err != nil {
+func (p *partition) spool(ctx context.Context, t *task) (string, error) {
+	if err := p.store(ctx, t.level, t.key.Pass, t.data); err != nil {
 		return addFailed, err
 	}
 	return addStored, nil

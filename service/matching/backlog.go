@@ -21,6 +21,9 @@ type backlog struct {
 	epoch   persistence.Epoch
 	counter int64
 	levels  [levelMax]*backlogLevel
+	// counted: the rows of earlier epochs are part of the levels' counts. Until then nothing is deleted, so that the count is
+	// exact whenever it is made.
+	counted bool
 	// pending are the tasks that wait for a write, in order.
 	pending []*pendingWrite
 }
@@ -28,6 +31,7 @@ type backlog struct {
 // pendingWrite is a task to store, with the caller that waits for it.
 type pendingWrite struct {
 	level int16
+	pass  int64
 	data  *statepb.Task
 	bytes []byte
 	tries int
@@ -39,31 +43,34 @@ type pendingWrite struct {
 type backlogLevel struct {
 	level int16
 	acks  ackTracker
-	// read is the key up to which rows have been read into memory.
+	// read is the key up to which rows have been read: those at or below it are tracked, or deleted.
 	read persistence.TaskKey
 	// caughtUp: there is no row above read. Then new rows are kept in memory when they are written and never read.
 	caughtUp bool
-	// version counts the commits; a read that began before one does not prove caughtUp.
-	version int
+	// generation counts the times that read went back; a page that was asked for before one is worthless.
+	generation int
+	// reading: a page is being read. missed are the rows that were committed meanwhile and may not be part of it.
+	reading bool
+	missed  []missedRow
 	// waiting is the number of rows that wait in the matcher, or rest after a failed start.
 	waiting int
-	// unread is the number of rows above read, as far as they have been counted: rows written since the lease was taken, and
-	// those of earlier owners up to counted. The count goes on in the background until countTo.
-	unread  int64
-	counted persistence.TaskKey
-	countTo persistence.TaskKey
-	// lastWritten is the last key that this process has written.
-	lastWritten persistence.TaskKey
+	// stored is the number of rows that are not done.
+	stored int64
+}
+
+type missedRow struct {
+	key  persistence.TaskKey
+	data *statepb.Task
 }
 
 // take starts a term as the owner of the row.
-func (b *backlog) take(q *persistence.Queue) error {
+func (b *backlog) take(q *persistence.Queue) (*statepb.TaskQueue, error) {
 	var metadata statepb.TaskQueue
 	if err := proto.Unmarshal(q.Metadata, &metadata); err != nil {
-		return fmt.Errorf("decode the metadata of task queue %q: %w", q.Key.TaskQueue, err)
+		return nil, fmt.Errorf("decode the metadata of task queue %q: %w", q.Key.TaskQueue, err)
 	}
 	first := b.epoch == 0
-	b.leased, b.epoch, b.counter = true, q.Epoch, 0
+	b.leased, b.epoch, b.counter, b.counted = true, q.Epoch, 0, false
 	for i := range b.levels {
 		l := b.levels[i]
 		if l == nil {
@@ -71,23 +78,30 @@ func (b *backlog) take(q *persistence.Queue) error {
 			b.levels[i] = l
 		}
 		if first {
-			l.read = persistence.TaskKey{Level: l.level, ID: metadata.AckLevels[int32(l.level)]}
-			l.acks.level = l.read
+			n := int32(l.level)
+			l.acks.level = persistence.TaskKey{Level: l.level, Pass: metadata.AckPasses[n], ID: metadata.AckLevels[n]}
 		}
-		// What an unknown outcome left behind is found by reading on, and counted anew.
-		l.caughtUp = false
-		l.version++
-		l.unread = 0
-		l.counted = l.read
-		l.countTo = persistence.TaskKey{Level: l.level, ID: int64(b.epoch) << idCounterBits}
+		// What an unknown outcome left behind may be anywhere above the ack level: it is found by reading again.
+		l.goBack(l.acks.level)
+		l.stored = -int64(l.acks.done)
 	}
-	return nil
+	return &metadata, nil
 }
 
+// goBack makes a key the one up to which rows have been read.
+func (l *backlogLevel) goBack(to persistence.TaskKey) {
+	l.read, l.caughtUp = to, false
+	l.generation++
+	l.missed = nil
+}
+
+// firstID is the lowest id of the epoch.
+func (b *backlog) firstID() int64 { return int64(b.epoch) << idCounterBits }
+
 // nextKey gives the next task its key. Ids are given in the order of commits: there is one writer.
-func (b *backlog) nextKey(level int16) persistence.TaskKey {
+func (b *backlog) nextKey(level int16, pass int64) persistence.TaskKey {
 	b.counter++
-	return persistence.TaskKey{Level: level, ID: int64(b.epoch)<<idCounterBits | b.counter}
+	return persistence.TaskKey{Level: level, Pass: pass, ID: b.firstID() | b.counter}
 }
 
 // nextBatch takes the next tasks to write off the line.
@@ -105,36 +119,50 @@ func (b *backlog) nextBatch() []*pendingWrite {
 // has been, read.
 func (b *backlog) written(key persistence.TaskKey, data *statepb.Task) *task {
 	l := b.levels[key.Level-1]
-	l.version++
-	l.lastWritten = key
-	if !before(l.read, key) {
+	l.stored++
+	_, tracked := l.acks.find(key)
+	switch {
+	case tracked:
 		return nil // the reader was faster
-	}
-	if !l.caughtUp || !l.hasRoom(1) {
+	case !before(l.read, key), l.caughtUp && l.hasRoom(1):
+		return l.load(key, data)
+	case l.reading && len(l.missed) < missedRowsMax:
+		l.missed = append(l.missed, missedRow{key, data})
+	case l.reading:
+		l.goBack(l.read)
+	default:
 		l.caughtUp = false
-		l.unread++
-		return nil
 	}
-	return l.load(key, data)
+	return nil
 }
 
 func (l *backlogLevel) load(key persistence.TaskKey, data *statepb.Task) *task {
-	l.read = key
-	l.acks.track(key)
+	if before(l.read, key) {
+		l.read = key
+	}
+	t := &task{source: sourceBacklog, level: l.level, key: key, data: data}
+	l.acks.track(key, t)
 	l.waiting++
-	return &task{source: sourceBacklog, level: l.level, key: key, data: data}
+	return t
 }
 
 func (l *backlogLevel) hasRoom(rows int) bool {
 	return l.waiting+rows <= loadedTasksMax && len(l.acks.rows)+rows <= trackedTasksMax
 }
 
-// loaded notes a page of rows. complete says that the page was short and version that of the time when the read began.
-func (l *backlogLevel) loaded(rows []persistence.BacklogTask, complete bool, version int) []*task {
+// loaded notes a page of rows that was asked for in a generation. complete says that there was none after it.
+func (l *backlogLevel) loaded(rows []persistence.BacklogTask, complete bool, generation int) []*task {
+	l.reading = false
+	missed := l.missed
+	l.missed = nil
+	if generation != l.generation {
+		return nil
+	}
 	tasks := make([]*task, 0, len(rows))
 	for _, row := range rows {
-		if l.isCounted(row.Key) {
-			l.unread--
+		if _, tracked := l.acks.find(row.Key); tracked {
+			l.read = row.Key
+			continue
 		}
 		data := &statepb.Task{}
 		if err := proto.Unmarshal(row.Task, data); err != nil {
@@ -142,61 +170,49 @@ func (l *backlogLevel) loaded(rows []persistence.BacklogTask, complete bool, ver
 		}
 		tasks = append(tasks, l.load(row.Key, data))
 	}
-	if complete && version == l.version {
-		l.caughtUp = true
-		l.unread = 0
-		l.counted = l.countTo
+	l.caughtUp = complete
+	for _, m := range missed {
+		if _, tracked := l.acks.find(m.key); !tracked && (complete || !before(l.read, m.key)) {
+			tasks = append(tasks, l.load(m.key, m.data))
+		}
 	}
 	return tasks
 }
 
-// isCounted is true if an unread row is part of unread.
-func (l *backlogLevel) isCounted(key persistence.TaskKey) bool {
-	if before(l.countTo, key) {
-		return !before(l.lastWritten, key)
-	}
-	return !before(l.counted, key)
-}
-
-// count notes a page of rows after a key that only needed to be counted. If the count has begun anew since the page was
-// asked for, the page is beyond a gap and says nothing.
-func (l *backlogLevel) count(after persistence.TaskKey, rows []persistence.BacklogTask, complete bool) {
-	if before(l.countedTo(), after) {
+// trim lets go of the last waiting rows when too many wait: rows that go ahead of others are always loaded. remove takes a task
+// out of the matcher; one that does not wait there stays.
+func (l *backlogLevel) trim(remove func(*task) bool) {
+	if l.waiting <= loadedTasksMax+readPage {
 		return
 	}
-	for _, row := range rows {
-		if before(l.countTo, row.Key) {
-			complete = true
-			break
+	i := len(l.acks.rows)
+	kept := len(l.acks.rows)
+	for ; i > 0 && l.waiting > loadedTasksMax; i-- {
+		row := &l.acks.rows[i-1]
+		if row.task != nil && remove(row.task) {
+			l.waiting--
+			continue
 		}
-		if before(l.counted, row.Key) && before(l.read, row.Key) {
-			l.unread++
-		}
-		l.counted = row.Key
+		kept--
+		l.acks.rows[kept] = *row
 	}
-	if complete {
-		l.counted = l.countTo
+	rest := append([]trackedRow(nil), l.acks.rows[kept:]...)
+	clear(l.acks.rows[i:])
+	l.acks.rows = append(l.acks.rows[:i], rest...)
+	to := l.acks.level
+	if i > 0 {
+		to = l.acks.rows[i-1].key
 	}
+	l.goBack(to)
 }
 
-// countedTo is the key up to which rows are in memory or have been counted.
-func (l *backlogLevel) countedTo() persistence.TaskKey {
-	if before(l.counted, l.read) {
-		return l.read
-	}
-	return l.counted
-}
-
-// size is the number of stored tasks of the level that are not done, as far as they have been counted.
-func (l *backlogLevel) size() int64 { return l.unread + int64(l.acks.unacked()) }
+// size is the number of stored tasks of the level that are not done.
+func (l *backlogLevel) size() int64 { return max(l.stored, 0) }
 
 // wantsRead is true if rows should be read into memory: below half of the room, so that pages are worth it.
 func (l *backlogLevel) wantsRead() bool {
-	return !l.caughtUp && l.waiting <= loadedTasksMax-readPage && l.hasRoom(readPage)
+	return !l.caughtUp && !l.reading && l.hasRoom(readPage)
 }
-
-// wantsCount is true while rows of earlier owners have not been counted.
-func (l *backlogLevel) wantsCount() bool { return !l.caughtUp && before(l.counted, l.countTo) }
 
 // doneRows is the number of rows that wait for their deletion.
 func (b *backlog) doneRows() int {
@@ -211,9 +227,8 @@ func (b *backlog) doneRows() int {
 
 // flush is a deletion of finished rows.
 type flush struct {
-	ranges   [levelMax][]persistence.TaskRange
-	levels   [levelMax]persistence.TaskKey
-	metadata []byte
+	ranges [levelMax][]persistence.TaskRange
+	levels [levelMax]persistence.TaskKey
 }
 
 func (f *flush) all() []persistence.TaskRange {
@@ -224,19 +239,21 @@ func (f *flush) all() []persistence.TaskRange {
 	return all
 }
 
-// flush collects what can be deleted.
-func (b *backlog) flush() (*flush, error) {
+// flush collects what can be deleted and writes down in the metadata how far that goes.
+func (b *backlog) flush(metadata *statepb.TaskQueue) *flush {
 	f := &flush{}
-	metadata := &statepb.TaskQueue{AckLevels: make(map[int32]int64)}
+	metadata.AckLevels, metadata.AckPasses = make(map[int32]int64), make(map[int32]int64)
 	for i, l := range b.levels {
-		f.ranges[i], f.levels[i] = l.acks.flush(ackRangesMax)
+		f.levels[i] = l.acks.level
+		if b.counted {
+			f.ranges[i], f.levels[i] = l.acks.flush(l.read, ackRangesMax)
+		}
 		metadata.AckLevels[int32(l.level)] = f.levels[i].ID
+		if pass := f.levels[i].Pass; pass != 0 {
+			metadata.AckPasses[int32(l.level)] = pass
+		}
 	}
-	var err error
-	if f.metadata, err = proto.Marshal(metadata); err != nil {
-		return nil, fmt.Errorf("encode the metadata of a task queue: %w", err)
-	}
-	return f, nil
+	return f
 }
 
 // flushed notes that the deletion has been committed.

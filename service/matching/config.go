@@ -4,8 +4,11 @@ import "time"
 
 // Config is what an operator may set. The zero value means the defaults.
 type Config struct {
-	// DispatchRateMax is the system's cap on the tasks per second that a queue dispatches; a worker may only lower it.
+	// DispatchRateMax is the system's cap on the tasks per second that a partition dispatches, where neither the API nor a worker
+	// has set the queue's rate.
 	DispatchRateMax float64
+	// Partitions, if set, is the fixed number of partitions of every queue; else queues have as many as they need.
+	Partitions int32
 	// WaitingPollsMax bounds the polls that wait on one partition.
 	WaitingPollsMax int
 	// WaitingTasksMax bounds the tasks, and separately the queries, that wait in memory for a first poller on one partition.
@@ -81,6 +84,17 @@ const (
 	ackFlushTasks = 500
 	ackFlushDelay = 2 * time.Second
 	ackRangesMax  = 100
+	// missedRowsMax bounds the rows that are committed during the read of a page and kept until it ends; after more the page is
+	// read again.
+	missedRowsMax = 1000
+	// passesWorthRows is the backlog of a level from which the fairness keys' passes are stored: with less, a new owner that
+	// does not know them costs nobody much.
+	passesWorthRows = 100
+	// wantedKeysMax bounds the limits for which tokens are asked for in one call.
+	wantedKeysMax = 1000
+	// goodbyeWait and goodbyeTriesMax say for how long a row's earlier owner that gives out tokens may take to stop that.
+	goodbyeWait     = 50 * time.Millisecond
+	goodbyeTriesMax = 10
 	// storeTimeout bounds one call of the store; storeRetryDelay is the pause after a failed one.
 	storeTimeout    = 30 * time.Second
 	storeRetryDelay = time.Second

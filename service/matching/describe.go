@@ -2,6 +2,7 @@ package matching
 
 import (
 	"context"
+	"math"
 	"sort"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	matchingpb "github.com/perdure/perdure/api/matching/v1"
+	"github.com/perdure/perdure/taskqueue"
 )
 
 // unversioned is how the public API names the absence of a worker version.
@@ -88,10 +90,14 @@ func (l *pollerLog) list(now time.Time) []*taskqueuepb.PollerInfo {
 			DeploymentOptions:         e.deployment,
 		})
 	}
+	sortPollers(infos)
+	return infos
+}
+
+func sortPollers(infos []*taskqueuepb.PollerInfo) {
 	sort.SliceStable(infos, func(i, j int) bool {
 		return infos[i].LastAccessTime.AsTime().After(infos[j].LastAccessTime.AsTime())
 	})
-	return infos
 }
 
 // DescribeTaskQueue describes one partition: its pollers, its effective rate limit and, if asked for, stats and status. In
@@ -121,19 +127,52 @@ func (s *Service) DescribeTaskQueue(
 	} else {
 		defer p.leave()
 	}
+	others := p.askOthers(ctx, request)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if enhanced {
-		return p.describeVersions(request), nil
+		return p.describeVersions(request, others), nil
 	}
-	return p.describe(request), nil
+	return p.describe(request, others), nil
+}
+
+// askOthers asks a queue's other partitions what they have; a partition that does not answer in time is left out.
+func (p *partition) askOthers(ctx context.Context, request *workflowservice.DescribeTaskQueueRequest) []*matchingpb.SyncPartitionResponse {
+	if !p.isRoot() {
+		return nil
+	}
+	p.mu.Lock()
+	read, _ := p.settings.counts(p.service.config.Partitions)
+	read = max(read, p.extra)
+	p.mu.Unlock()
+	var others []*matchingpb.SyncPartitionResponse
+	for _, answer := range p.syncWith(ctx, read, true) {
+		if answer != nil {
+			others = append(others, answer)
+		}
+	}
+	return others
+}
+
+// allPollers is the pollers of this partition and others. Locked by the caller.
+func (p *partition) allPollers(others []*matchingpb.SyncPartitionResponse, now time.Time) []*taskqueuepb.PollerInfo {
+	lists := [][]*taskqueuepb.PollerInfo{p.pollers.list(now)}
+	for _, other := range others {
+		lists = append(lists, other.GetPollers())
+	}
+	if len(lists) == 1 {
+		return lists[0]
+	}
+	return mergePollers(lists...)
 }
 
 // describe is the default mode. Locked by the caller.
-func (p *partition) describe(request *workflowservice.DescribeTaskQueueRequest) *workflowservice.DescribeTaskQueueResponse {
+func (p *partition) describe(
+	request *workflowservice.DescribeTaskQueueRequest, others []*matchingpb.SyncPartitionResponse,
+) *workflowservice.DescribeTaskQueueResponse {
 	now := p.service.now()
 	response := &workflowservice.DescribeTaskQueueResponse{
-		Pollers:            p.pollers.list(now),
+		Pollers:            p.allPollers(others, now),
 		EffectiveRateLimit: p.effectiveRateLimit(),
 	}
 	if !p.key.sticky {
@@ -142,8 +181,11 @@ func (p *partition) describe(request *workflowservice.DescribeTaskQueueRequest) 
 			UpdateTime:     timestamppb.New(time.Time{}),
 		}
 	}
+	if request.GetReportConfig() && !p.key.sticky {
+		response.Config = p.settings.data.GetConfig()
+	}
 	if request.GetReportStats() {
-		response.Stats, response.StatsByPriorityKey = p.stats(now)
+		response.Stats, response.StatsByPriorityKey = p.stats(others, now)
 	}
 	if request.GetIncludeTaskQueueStatus() {
 		response.TaskQueueStatus = p.status()
@@ -152,14 +194,16 @@ func (p *partition) describe(request *workflowservice.DescribeTaskQueueRequest) 
 }
 
 // describeVersions is the enhanced mode. All pollers and tasks belong to the one version "": unversioned. Locked by the caller.
-func (p *partition) describeVersions(request *workflowservice.DescribeTaskQueueRequest) *workflowservice.DescribeTaskQueueResponse {
+func (p *partition) describeVersions(
+	request *workflowservice.DescribeTaskQueueRequest, others []*matchingpb.SyncPartitionResponse,
+) *workflowservice.DescribeTaskQueueResponse {
 	now := p.service.now()
 	info := &taskqueuepb.TaskQueueTypeInfo{}
 	if request.GetReportPollers() {
-		info.Pollers = p.pollers.list(now)
+		info.Pollers = p.allPollers(others, now)
 	}
 	if request.GetReportStats() {
-		info.Stats, _ = p.stats(now)
+		info.Stats, _ = p.stats(others, now)
 	}
 	return &workflowservice.DescribeTaskQueueResponse{
 		VersionsInfo: map[string]*taskqueuepb.TaskQueueVersionInfo{
@@ -168,47 +212,81 @@ func (p *partition) describeVersions(request *workflowservice.DescribeTaskQueueR
 	}
 }
 
+// effectiveRateLimit is that of the whole queue. Without anybody's limit it is the system's cap on each partition, all together.
 func (p *partition) effectiveRateLimit() *workflowservice.DescribeTaskQueueResponse_EffectiveRateLimit {
-	limit := &workflowservice.DescribeTaskQueueResponse_EffectiveRateLimit{
-		RequestsPerSecond: float32(p.service.config.DispatchRateMax),
-		RateLimitSource:   enumspb.RATE_LIMIT_SOURCE_SYSTEM,
+	rate, source := p.settings.queueRate(p.worker)
+	if math.IsInf(rate, 1) {
+		read, _ := p.settings.counts(p.service.config.Partitions)
+		rate, source = p.service.config.DispatchRateMax*float64(read), enumspb.RATE_LIMIT_SOURCE_SYSTEM
 	}
-	if b := p.matcher.limit; b != nil && b.rate < p.service.config.DispatchRateMax {
-		limit.RequestsPerSecond = float32(b.rate)
-		limit.RateLimitSource = enumspb.RATE_LIMIT_SOURCE_WORKER
+	return &workflowservice.DescribeTaskQueueResponse_EffectiveRateLimit{
+		RequestsPerSecond: float32(rate), RateLimitSource: source,
 	}
-	return limit
 }
 
 // stats are exact, but for what is still being counted after a restart. Locked by the caller.
-func (p *partition) stats(now time.Time) (*taskqueuepb.TaskQueueStats, map[int32]*taskqueuepb.TaskQueueStats) {
-	total := &taskqueuepb.TaskQueueStats{ApproximateBacklogAge: durationpb.New(p.oldestAge(now))}
-	limited := p.matcher.limit.empty(now)
+func (p *partition) stats(
+	others []*matchingpb.SyncPartitionResponse, now time.Time,
+) (*taskqueuepb.TaskQueueStats, map[int32]*taskqueuepb.TaskQueueStats) {
+	total := &taskqueuepb.TaskQueueStats{}
 	byLevel := make(map[int32]*taskqueuepb.TaskQueueStats)
 	for level := int16(1); level <= levelMax; level++ {
-		size, lane := p.size(level), p.matcher.lanes[level-1]
-		if lane == nil && size == 0 && level != levelDefault {
-			continue
+		parts := []*matchingpb.PartitionStats{p.levelStats(level, now)}
+		for _, other := range others {
+			parts = append(parts, other.GetStats()[int32(level)])
 		}
-		stats := &taskqueuepb.TaskQueueStats{
-			ApproximateBacklogCount: size,
-			ApproximateBacklogAge:   durationpb.New(0),
-			RateLimitingActive:      limited && size > 0,
-		}
-		if lane != nil {
-			if oldest := lane.oldest(); !oldest.IsZero() {
-				stats.ApproximateBacklogAge = durationpb.New(max(now.Sub(oldest), 0))
+		if stats := sumStats(parts, now); stats != nil || level == levelDefault {
+			if stats == nil {
+				stats = &taskqueuepb.TaskQueueStats{}
 			}
-			stats.TasksAddRate = float32(lane.added.perSecond(now))
-			stats.TasksDispatchRate = float32(lane.given.perSecond(now))
+			byLevel[int32(level)] = stats
+			addStats(total, stats)
 		}
-		byLevel[int32(level)] = stats
-		total.ApproximateBacklogCount += size
-		total.TasksAddRate += stats.TasksAddRate
-		total.TasksDispatchRate += stats.TasksDispatchRate
-		total.RateLimitingActive = total.RateLimitingActive || stats.RateLimitingActive
+	}
+	for _, stats := range byLevel {
+		if stats.ApproximateBacklogAge == nil {
+			stats.ApproximateBacklogAge = durationpb.New(0)
+		}
+	}
+	if total.ApproximateBacklogAge == nil {
+		total.ApproximateBacklogAge = durationpb.New(0)
 	}
 	return total, byLevel
+}
+
+// sumStats sums one level over partitions; nil: none has anything to tell.
+func sumStats(parts []*matchingpb.PartitionStats, now time.Time) *taskqueuepb.TaskQueueStats {
+	var sum *taskqueuepb.TaskQueueStats
+	for _, part := range parts {
+		if part == nil {
+			continue
+		}
+		if sum == nil {
+			sum = &taskqueuepb.TaskQueueStats{}
+		}
+		one := &taskqueuepb.TaskQueueStats{
+			ApproximateBacklogCount: part.GetBacklog(),
+			TasksAddRate:            float32(part.GetAddedPerSecond()),
+			TasksDispatchRate:       float32(part.GetDispatchedPerSecond()),
+			RateLimitingActive:      part.GetLimited(),
+		}
+		if part.GetOldest() != nil {
+			one.ApproximateBacklogAge = durationpb.New(max(now.Sub(part.GetOldest().AsTime()), 0))
+		}
+		addStats(sum, one)
+	}
+	return sum
+}
+
+// addStats adds one to a sum: of ages the larger, of conditions whether any holds.
+func addStats(sum, one *taskqueuepb.TaskQueueStats) {
+	sum.ApproximateBacklogCount += one.GetApproximateBacklogCount()
+	sum.TasksAddRate += one.GetTasksAddRate()
+	sum.TasksDispatchRate += one.GetTasksDispatchRate()
+	sum.RateLimitingActive = sum.GetRateLimitingActive() || one.GetRateLimitingActive()
+	if sum.GetApproximateBacklogAge().AsDuration() <= one.GetApproximateBacklogAge().AsDuration() && one.ApproximateBacklogAge != nil {
+		sum.ApproximateBacklogAge = one.ApproximateBacklogAge
+	}
 }
 
 // status is what older clients ask for; its levels are those of the default priority. Locked by the caller.
@@ -228,27 +306,46 @@ func (p *partition) status() *taskqueuepb.TaskQueueStatus {
 
 // ListTaskQueuePartitions lists the partitions of a queue's workflow and activity tasks with their owners.
 func (s *Service) ListTaskQueuePartitions(
-	_ context.Context, req *matchingpb.ListTaskQueuePartitionsRequest,
+	ctx context.Context, req *matchingpb.ListTaskQueuePartitionsRequest,
 ) (*workflowservice.ListTaskQueuePartitionsResponse, error) {
-	name := req.GetRequest().GetTaskQueue().GetName()
-	list := func(typ enumspb.TaskQueueType) []*taskqueuepb.TaskQueuePartitionMetadata {
-		owner := s.hostName
-		if s.ownerHost != nil {
-			owner = s.ownerHost(&matchingpb.Partition{
-				NamespaceId: req.GetNamespaceId(), TaskQueue: name, Type: typ, Kind: enumspb.TASK_QUEUE_KIND_NORMAL,
-			})
-		}
-		return []*taskqueuepb.TaskQueuePartitionMetadata{{Key: name, OwnerHostName: owner}}
+	workflows, err := s.listPartitions(ctx, req, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
+	if err != nil {
+		return nil, err
+	}
+	activities, err := s.listPartitions(ctx, req, enumspb.TASK_QUEUE_TYPE_ACTIVITY)
+	if err != nil {
+		return nil, err
 	}
 	return &workflowservice.ListTaskQueuePartitionsResponse{
-		WorkflowTaskQueuePartitions: list(enumspb.TASK_QUEUE_TYPE_WORKFLOW),
-		ActivityTaskQueuePartitions: list(enumspb.TASK_QUEUE_TYPE_ACTIVITY),
+		WorkflowTaskQueuePartitions: workflows, ActivityTaskQueuePartitions: activities,
 	}, nil
 }
 
-// UpdateTaskQueueConfig is not offered yet; workers' own limits apply.
-func (s *Service) UpdateTaskQueueConfig(
-	context.Context, *matchingpb.UpdateTaskQueueConfigRequest,
-) (*workflowservice.UpdateTaskQueueConfigResponse, error) {
-	return nil, serviceerror.NewUnimplemented("UpdateTaskQueueConfig is not supported by this server")
+func (s *Service) listPartitions(
+	ctx context.Context, req *matchingpb.ListTaskQueuePartitionsRequest, typ enumspb.TaskQueueType,
+) ([]*taskqueuepb.TaskQueuePartitionMetadata, error) {
+	address := &matchingpb.Partition{
+		NamespaceId: req.GetNamespaceId(), TaskQueue: req.GetRequest().GetTaskQueue().GetName(),
+		Type: typ, Kind: enumspb.TASK_QUEUE_KIND_NORMAL,
+	}
+	key, err := keyOf(address)
+	if err != nil {
+		return nil, err
+	}
+	p := newPartition(s, key, s.now()) // only to read what is stored
+	stored, err := p.readSettings(ctx)
+	if err != nil {
+		return nil, p.settingsFailed("read", err)
+	}
+	read, _ := stored.counts(s.config.Partitions)
+	list := make([]*taskqueuepb.TaskQueuePartitionMetadata, read)
+	for number := range read {
+		owner := s.hostName
+		if s.ownerHost != nil {
+			address.Number = number
+			owner = s.ownerHost(address)
+		}
+		list[number] = &taskqueuepb.TaskQueuePartitionMetadata{Key: taskqueue.Name(address.TaskQueue, number), OwnerHostName: owner}
+	}
+	return list, nil
 }

@@ -33,6 +33,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fakeStore struct {
 	mu     sync.Mutex
 	queues map[persistence.QueueKey]*fakeQueue
+	data   map[persistence.QueueKey]*fakeData
 	calls  map[string]int
 	fault  func(operation string) (applied bool, err error)
 }
@@ -44,7 +45,80 @@ type fakeQueue struct {
 }
 
 func newFakeStore() *fakeStore {
-	return &fakeStore{queues: make(map[persistence.QueueKey]*fakeQueue), calls: make(map[string]int)}
+	return &fakeStore{
+		queues: make(map[persistence.QueueKey]*fakeQueue), data: make(map[persistence.QueueKey]*fakeData), calls: make(map[string]int),
+	}
+}
+
+// fakeData is what is stored for a whole queue.
+type fakeData struct {
+	data    []byte
+	version int64
+}
+
+func (f *fakeStore) GetQueueData(ctx context.Context, namespaceID, taskQueue string, typ int16) (data []byte, version int64, err error) {
+	err = f.call(ctx, "get data", func() error {
+		d := f.data[persistence.QueueKey{NamespaceID: namespaceID, TaskQueue: taskQueue, Type: typ}]
+		if d == nil {
+			return persistence.ErrNotFound
+		}
+		data, version = d.data, d.version
+		return nil
+	})
+	return data, version, err
+}
+
+func (f *fakeStore) SetQueueData(ctx context.Context, namespaceID, taskQueue string, typ int16, data []byte, version int64) error {
+	return f.call(ctx, "set data", func() error {
+		key := persistence.QueueKey{NamespaceID: namespaceID, TaskQueue: taskQueue, Type: typ}
+		stored := f.data[key]
+		if stored == nil {
+			stored = &fakeData{}
+		}
+		if stored.version != version {
+			return persistence.ErrConflict
+		}
+		f.data[key] = &fakeData{data, version + 1}
+		return nil
+	})
+}
+
+func (f *fakeStore) CountTasks(ctx context.Context, key persistence.QueueKey, belowID int64) (map[int16]int64, error) {
+	counts := make(map[int16]int64)
+	err := f.call(ctx, "count", func() error {
+		if q := f.queues[key]; q != nil {
+			for k := range q.tasks {
+				if k.ID < belowID {
+					counts[k.Level]++
+				}
+			}
+		}
+		return nil
+	})
+	return counts, err
+}
+
+func (f *fakeStore) DeleteQueue(ctx context.Context, key persistence.QueueKey, epoch persistence.Epoch) error {
+	return f.call(ctx, "drop", func() error {
+		q := f.queues[key]
+		if q == nil || q.epoch != epoch {
+			return persistence.ErrFenced
+		}
+		delete(f.queues, key)
+		return nil
+	})
+}
+
+func (f *fakeStore) ListQueues(ctx context.Context, namespaceID, taskQueue string) (queues []*persistence.Queue, err error) {
+	err = f.call(ctx, "get", func() error {
+		for key, q := range f.queues {
+			if key.NamespaceID == namespaceID && key.TaskQueue == taskQueue {
+				queues = append(queues, &persistence.Queue{Key: key, Epoch: q.epoch, Metadata: q.metadata})
+			}
+		}
+		return nil
+	})
+	return queues, err
 }
 
 // call runs an operation between the faults.
@@ -369,7 +443,10 @@ func (f *fixture) spool(priority int32, ids ...string) {
 	require.NoError(f.t, err)
 	defer p.leave()
 	for _, id := range ids {
-		require.NoError(f.t, p.store(ctx, levelOf(priority), newTask(id, priority)))
+		p.mu.Lock()
+		key := p.newKey(levelOf(priority), newTask(id, priority))
+		p.mu.Unlock()
+		require.NoError(f.t, p.store(ctx, key.Level, key.Pass, newTask(id, priority)))
 	}
 }
 

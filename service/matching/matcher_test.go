@@ -14,11 +14,14 @@ import (
 var epochStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func waiting(source source, level int16, id int64) *task {
-	return &task{
+	t := &task{
 		source: source, level: level,
-		key:  persistence.TaskKey{Level: level, ID: id},
 		data: &statepb.Task{ScheduledEventId: id, CreateTime: timestamppb.New(epochStart)},
 	}
+	if source == sourceBacklog {
+		t.key = persistence.TaskKey{Level: level, ID: id}
+	}
+	return t
 }
 
 func TestMatchOrder(t *testing.T) {
@@ -102,7 +105,7 @@ func TestExpiredTasksAreSkipped(t *testing.T) {
 }
 
 func TestRateLimitHoldsTasksButNotQueries(t *testing.T) {
-	m := matcher{limit: newBucket(2, epochStart)}
+	m := matcher{cap: newBucket(2, time.Second, epochStart)}
 	m.add(waiting(sourceFresh, 1, 1))
 	m.add(waiting(sourceQuery, 5, 2))
 	m.addPoll(newPoll("", "", ""))
@@ -117,10 +120,11 @@ func TestRateLimitHoldsTasksButNotQueries(t *testing.T) {
 func TestBehind(t *testing.T) {
 	var m matcher
 	m.add(waiting(sourceFresh, 1, 1))
-	require.False(t, m.behind(epochStart.Add(time.Hour)), "only the backlog counts")
+	require.False(t, m.behind(5, epochStart.Add(time.Hour)), "only the backlog counts")
 	m.add(waiting(sourceBacklog, 5, 2))
-	require.False(t, m.behind(epochStart.Add(backlogNegligible)))
-	require.True(t, m.behind(epochStart.Add(backlogNegligible+1)))
+	require.False(t, m.behind(5, epochStart.Add(backlogNegligible)))
+	require.True(t, m.behind(5, epochStart.Add(backlogNegligible+1)))
+	require.False(t, m.behind(4, epochStart.Add(backlogNegligible+1)), "of a level that goes later")
 }
 
 func TestLevelOf(t *testing.T) {
@@ -131,7 +135,7 @@ func TestLevelOf(t *testing.T) {
 
 func TestBucket(t *testing.T) {
 	steps := func(rate float64) (*bucket, func(after time.Duration) bool) {
-		b := newBucket(rate, epochStart)
+		b := newBucket(rate, time.Second, epochStart)
 		return b, func(after time.Duration) bool { return b.take(epochStart.Add(after)) }
 	}
 	t.Run("starts empty and saves one second", func(t *testing.T) {
@@ -144,43 +148,37 @@ func TestBucket(t *testing.T) {
 	t.Run("below one per second", func(t *testing.T) {
 		b, take := steps(0.1)
 		require.False(t, take(9*time.Second))
-		require.Equal(t, time.Second, b.untilNext(epochStart.Add(9*time.Second)))
+		require.Equal(t, time.Second, b.until(1, epochStart.Add(9*time.Second)))
 		require.True(t, take(10*time.Second))
 		require.False(t, take(19*time.Second))
 	})
 	t.Run("zero pauses", func(t *testing.T) {
 		b, take := steps(0)
 		require.False(t, take(time.Hour))
-		require.Zero(t, b.untilNext(epochStart))
+		require.Zero(t, b.until(1, epochStart))
 		b.setRate(1, epochStart.Add(time.Hour))
 		require.True(t, take(time.Hour+time.Second))
 	})
-	t.Run("the first lower rate finds nothing saved", func(t *testing.T) {
-		b, take := steps(100)
-		b.setRate(10, epochStart.Add(time.Second))
-		require.False(t, take(time.Second))
-	})
 	t.Run("a lower rate cuts what was saved", func(t *testing.T) {
 		b, take := steps(100)
-		b.lowered = true
 		b.fill(epochStart.Add(time.Second))
 		b.setRate(1, epochStart.Add(time.Second))
 		require.True(t, take(time.Second))
 		require.False(t, take(time.Second))
-		b.giveBack()
-		b.giveBack()
+		b.giveBack(1)
+		b.giveBack(1)
 		require.True(t, take(time.Second))
 		require.False(t, take(time.Second), "not more than the burst comes back")
 	})
 	t.Run("tiny rates do not overflow", func(t *testing.T) {
 		b, _ := steps(1e-300)
-		require.Equal(t, time.Hour, b.untilNext(epochStart))
+		require.Equal(t, time.Hour, b.until(1, epochStart))
 	})
 	t.Run("nil does not limit", func(t *testing.T) {
 		var b *bucket
 		require.True(t, b.take(epochStart))
 		require.False(t, b.empty(epochStart))
-		b.giveBack()
+		b.giveBack(1)
 	})
 }
 

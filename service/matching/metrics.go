@@ -10,6 +10,9 @@ type metrics struct {
 	polls       *prometheus.CounterVec // by result: task, query, empty, failed
 	dropped     prometheus.Counter
 	storeErrors *prometheus.CounterVec // by operation
+	tokens      prometheus.Counter
+	forwarded   *prometheus.CounterVec // by kind: task, poll
+	resized     *prometheus.CounterVec // by direction: up, down
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
@@ -28,10 +31,15 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "perdure", Subsystem: "matching", Name: "tasks_expired_total", Help: "Tasks dropped because they had expired while they waited.",
 		}),
-		storeErrors: counter("store_errors_total", "Failed storage operations: load, take, write, read, delete.", "operation"),
+		tokens: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "perdure", Subsystem: "matching", Name: "tokens_granted_total", Help: "Tokens of rate limits given to partitions.",
+		}),
+		forwarded:   counter("forwarded_total", "Tasks and polls that found no match and were sent to the parent partition, by kind: task, poll.", "kind"),
+		resized:     counter("resized_total", "Changes of a queue's number of partitions, by direction: up, down.", "direction"),
+		storeErrors: counter("store_errors_total", "Failed storage operations: load, take, write, read, count, delete, read data, write data.", "operation"),
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.partitions, m.added, m.started, m.polls, m.dropped, m.storeErrors)
+		registerer.MustRegister(m.partitions, m.added, m.started, m.polls, m.dropped, m.storeErrors, m.tokens, m.forwarded, m.resized)
 	}
 	return m
 }

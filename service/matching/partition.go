@@ -1,13 +1,16 @@
 package matching
 
 import (
+	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 
+	statepb "github.com/perdure/perdure/api/state/v1"
 	"github.com/perdure/perdure/persistence"
 )
 
@@ -38,6 +41,43 @@ type partition struct {
 	// flushTimer and wakeTimer are armed while rows wait for deletion, or a task for the rate limit.
 	flushTimer *time.Timer
 	wakeTimer  *time.Timer
+	// passesDue: the metadata should say where fairness keys are. goodbyeDue: it should say that no more tokens are given out.
+	passesDue, goodbyeDue bool
+	// renewing: the row is to be written to prove that it is still this process's. It has no lock.
+	renewing atomic.Bool
+
+	// settings and worker are what is known of the queue as a whole.
+	settings settings
+	worker   workerLimit
+	// wanted are the tokens that tasks wait for. fetching: they are being asked for; reportDue: the root is to be
+	// told of the workers' limit.
+	wanted    map[string]int
+	fetching  bool
+	reportDue bool
+	// keyWeights is nil on a sticky queue.
+	keyWeights *keyWeights
+	// told: the root has said what limits the queue has. Until then another partition asks for every token.
+	told bool
+	// limiter gives out the queue's tokens: of a root, once the queue has a limit. earlier is what the row said of its earlier
+	// owner when it was taken, at takenAt; tokensLeft what the limiter had left when it was stopped.
+	limiter    *limiter
+	earlier    *statepb.TaskQueue
+	takenAt    time.Time
+	tokensLeft map[string]float64
+	// traffic is tasks added and dispatched, polled the polls that came lately.
+	traffic meter
+	polled  rate
+	// away are the polls that wait at the parent, forwarding the number of stored tasks that do.
+	away       map[*poll]struct{}
+	forwarding int
+	// monitoring: the root talks to the other partitions, at once when kicked. extra is the number after the last partition that
+	// had a row when this root was loaded.
+	monitoring bool
+	kick       chan struct{}
+	extra      int32
+	// lifetime ends when the partition is given up; it is made when first needed.
+	lifetime context.Context
+	endLife  context.CancelFunc
 	// busy is the number of calls that keep the partition loaded.
 	busy       int
 	lastActive time.Time
@@ -52,10 +92,14 @@ func newPartition(s *Service, key queueKey, now time.Time) *partition {
 	if key.sticky {
 		p.loaded = true // it has no rows
 	} else {
-		p.matcher.limit = newBucket(s.config.DispatchRateMax, now)
+		p.matcher.cap = newBucket(s.config.DispatchRateMax, time.Second, now)
+		p.keyWeights = &keyWeights{}
 	}
 	return p
 }
+
+// isRoot is true for the partition that decides for its queue.
+func (p *partition) isRoot() bool { return p.key.Partition == 0 && !p.key.sticky }
 
 // enter keeps the partition loaded until leave. It is false if the partition has been closed. Locked by the caller.
 func (p *partition) enter() bool {
@@ -73,6 +117,13 @@ func (p *partition) leave() {
 	p.lastActive = p.service.now()
 }
 
+// leaveQuietly is leave for calls that come without any work or worker.
+func (p *partition) leaveQuietly() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.busy--
+}
+
 // idle is true if nothing would be lost by unloading the partition. Locked by the caller.
 func (p *partition) idle(now time.Time) bool {
 	return p.busy == 0 && !p.writing && !p.reading && p.loading == nil &&
@@ -84,8 +135,8 @@ func (p *partition) workerAlive(now time.Time) bool {
 	return p.matcher.polls.Len() > 0 || !p.lastPoll.IsZero() && now.Sub(p.lastPoll) < stickyPollerGone
 }
 
-// polled notes the end of a poll. It does not bring back a sticky queue whose worker has said goodbye. Locked by the caller.
-func (p *partition) polled(now time.Time) {
+// seenPoll notes the end of a poll. It does not bring back a sticky queue whose worker has said goodbye. Locked by the caller.
+func (p *partition) seenPoll(now time.Time) {
 	if !p.lastPoll.IsZero() {
 		p.lastPoll = now
 	}
@@ -112,6 +163,11 @@ func (p *partition) dispatch() {
 	if result.wait > 0 {
 		p.wakeAfter(result.wait)
 	}
+	p.wanted = result.wanted
+	if len(p.wanted) > 0 {
+		p.fetchTokens()
+	}
+	p.wantForward()
 	p.wantRead()
 }
 
@@ -141,7 +197,10 @@ func (p *partition) done(t *task) {
 		if p.closed {
 			return
 		}
-		p.level(t).acks.ack(t.key)
+		l := p.level(t)
+		if l.acks.ack(t.key) {
+			l.stored--
+		}
 		p.wantFlush()
 	}
 }
@@ -151,7 +210,9 @@ func (p *partition) started(t *task) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if t.source != sourceQuery {
-		p.matcher.lane(t.level).given.count(p.service.now())
+		now := p.service.now()
+		p.matcher.lane(t.level).given.count(now)
+		p.noteLoad(now)
 	}
 	p.done(t)
 	p.wantRead()
@@ -161,7 +222,7 @@ func (p *partition) started(t *task) {
 func (p *partition) obsolete(t *task) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.matcher.limit.giveBack()
+	p.matcher.giveBack(t, p.service.now())
 	p.done(t)
 	if !p.closed {
 		p.dispatch()
@@ -172,9 +233,7 @@ func (p *partition) obsolete(t *task) {
 func (p *partition) putBack(t *task, rest time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if t.source != sourceQuery {
-		p.matcher.limit.giveBack()
-	}
+	p.matcher.giveBack(t, p.service.now())
 	switch {
 	case p.closed:
 		p.service.giveUp(t)
@@ -228,6 +287,14 @@ func (p *partition) close() {
 		if timer != nil {
 			timer.Stop()
 		}
+	}
+	if p.endLife != nil {
+		p.endLife()
+	}
+	p.callBack()
+	if p.limiter != nil {
+		p.goodbyeDue = p.limiter.active()
+		p.tokensLeft = p.limiter.stop()
 	}
 	polls, tasks := p.matcher.drain()
 	for _, poll := range polls {
@@ -291,7 +358,7 @@ func (p *partition) cancelPolls(matches func(*poll) bool) {
 func (p *partition) size(level int16) int64 {
 	var size int64
 	if lane := p.matcher.lanes[level-1]; lane != nil {
-		size += int64(lane.fresh.Len())
+		size += int64(lane.freshWaiting())
 	}
 	if p.backlog != nil {
 		if l := p.backlog.levels[level-1]; l != nil {

@@ -19,6 +19,8 @@ const (
 	pollQuery  = "query"
 	pollEmpty  = "empty"
 	pollFailed = "failed"
+	// pollForwarded: the parent partition had it, and counts it too.
+	pollForwarded = "forwarded"
 )
 
 // PollWorkflowTaskQueue waits for a workflow task or a query. The response is empty when none comes in time.
@@ -28,11 +30,17 @@ func (s *Service) PollWorkflowTaskQueue(
 	request := req.GetRequest()
 	got, err := s.poll(ctx, pollCall{
 		partition: req.GetPartition(),
+		forwarded: req.GetForwardedFrom() != nil,
 		poll:      newPoll(req.GetPollId(), request.GetIdentity(), request.GetWorkerInstanceKey()),
 		seen: pollerSeen{
 			identity:     request.GetIdentity(),
 			deployment:   request.GetDeploymentOptions(),
 			capabilities: request.GetWorkerVersionCapabilities(),
+		},
+		forward: func(ctx context.Context, to, from *matchingpb.Partition) (proto.Message, error) {
+			return s.peers.PollWorkflowTaskQueue(ctx, &matchingpb.PollWorkflowTaskQueueRequest{
+				Partition: to, Request: request, PollId: req.GetPollId(), ForwardedFrom: from,
+			})
 		},
 		start: func(ctx context.Context, t *task) (proto.Message, error) {
 			if t.source == sourceQuery {
@@ -63,6 +71,7 @@ func (s *Service) PollActivityTaskQueue(
 	request := req.GetRequest()
 	got, err := s.poll(ctx, pollCall{
 		partition: req.GetPartition(),
+		forwarded: req.GetForwardedFrom() != nil,
 		poll:      newPoll(req.GetPollId(), request.GetIdentity(), request.GetWorkerInstanceKey()),
 		seen: pollerSeen{
 			identity:     request.GetIdentity(),
@@ -70,6 +79,11 @@ func (s *Service) PollActivityTaskQueue(
 			capabilities: request.GetWorkerVersionCapabilities(),
 			limits:       true,
 			limit:        request.GetTaskQueueMetadata().GetMaxTasksPerSecond(),
+		},
+		forward: func(ctx context.Context, to, from *matchingpb.Partition) (proto.Message, error) {
+			return s.peers.PollActivityTaskQueue(ctx, &matchingpb.PollActivityTaskQueueRequest{
+				Partition: to, Request: request, PollId: req.GetPollId(), ForwardedFrom: from,
+			})
 		},
 		start: func(ctx context.Context, t *task) (proto.Message, error) {
 			return s.startActivityTask(ctx, t, req)
@@ -108,10 +122,14 @@ func newPoll(id, identity, instanceKey string) *poll {
 // pollCall is one call, of either kind.
 type pollCall struct {
 	partition *matchingpb.Partition
+	// forwarded: another partition has the poll's call.
+	forwarded bool
 	poll      *poll
 	seen      pollerSeen
 	// start asks history to start the task for this poll, and returns the poll's response.
 	start func(ctx context.Context, t *task) (proto.Message, error)
+	// forward makes the same poll at another partition.
+	forward func(ctx context.Context, to, from *matchingpb.Partition) (proto.Message, error)
 }
 
 // pollResult is what a poll got; nothing if response is nil.
@@ -122,62 +140,109 @@ type pollResult struct {
 }
 
 func (s *Service) poll(ctx context.Context, call pollCall) (pollResult, error) {
+	got, result, err := s.pollOnce(ctx, call)
+	s.metrics.polls.WithLabelValues(result).Inc()
+	return got, err
+}
+
+func (s *Service) pollOnce(ctx context.Context, call pollCall) (pollResult, string, error) {
 	p, err := s.enter(ctx, call.partition, true)
 	if err != nil {
-		s.metrics.polls.WithLabelValues(pollFailed).Inc()
-		return pollResult{}, err
+		return pollResult{}, pollFailed, err
 	}
 	defer p.leave()
-	wait, cancel := context.WithDeadline(ctx, waitDeadline(ctx, s.now()))
+	wait, cancel := context.WithDeadline(ctx, waitDeadline(ctx, s.now(), call.forwarded))
 	defer cancel()
 	for {
-		t, err := p.wait(wait, call)
-		if t == nil {
-			result := pollEmpty
-			if err != nil {
-				result = pollFailed
+		t, ended, err := p.waitHere(wait, call)
+		switch {
+		case err != nil:
+			return pollResult{}, pollFailed, err
+		case t != nil:
+			if response := p.start(ctx, t, call.start); response != nil {
+				got, result := p.pollDone(t, call.poll, response)
+				return got, result, nil
 			}
-			s.metrics.polls.WithLabelValues(result).Inc()
-			return pollResult{}, err
-		}
-		if response := p.start(ctx, t, call.start); response != nil {
-			return p.pollDone(t, call.poll, response), nil
+		case ended:
+			return pollResult{}, pollEmpty, nil
+		case wait.Err() == nil: // it has not found anything here
+			response, err := p.forwardPoll(wait, call)
+			if err == nil {
+				return pollResult{response: response}, pollForwarded, nil
+			}
+			pause(wait, forwardRetryDelay)
 		}
 		if wait.Err() != nil {
-			s.metrics.polls.WithLabelValues(pollEmpty).Inc()
-			return pollResult{}, nil
+			return pollResult{}, pollEmpty, nil
 		}
 	}
 }
 
 // waitDeadline is when a long poll ends: early enough for an empty response to arrive.
-func waitDeadline(ctx context.Context, now time.Time) time.Time {
+func waitDeadline(ctx context.Context, now time.Time, forwarded bool) time.Time {
+	margin := deadlineMargin
+	if forwarded {
+		margin = forwardMargin
+	}
 	end := now.Add(pollWaitMax)
-	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-deadlineMargin).Before(end) {
-		end = deadline.Add(-deadlineMargin)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-margin).Before(end) {
+		end = deadline.Add(-margin)
 	}
 	return end
 }
 
-// wait joins the line of polls until there is a task. No task: the time is over, or the poll was canceled.
-func (p *partition) wait(ctx context.Context, call pollCall) (*task, error) {
+// waitHere joins the line of polls until there is a task. Ended: the poll was canceled. Neither: the time is over, which on a
+// partition with a parent may be at once.
+func (p *partition) waitHere(ctx context.Context, call pollCall) (t *task, ended bool, err error) {
 	if err := p.join(call); err != nil {
-		return nil, err
+		return nil, false, err
+	}
+	var over <-chan time.Time
+	if p.forwards() {
+		timer := time.NewTimer(p.pollHold())
+		defer timer.Stop()
+		over = timer.C
 	}
 	select {
 	case t := <-call.poll.given:
-		return t, nil
+		return t, t == nil, nil
+	case <-over:
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
-	p.polled(p.service.now())
+	p.seenPoll(p.service.now())
 	removed := p.matcher.removePoll(call.poll)
+	if removed {
+		p.wantForward()
+	}
 	p.mu.Unlock()
 	if removed {
-		return nil, nil
+		return nil, false, nil
 	}
 	// It was given something at the last moment. If the client is still there, it gets it.
-	return <-call.poll.given, nil
+	t = <-call.poll.given
+	return t, t == nil, nil
+}
+
+// pollHold is how long a poll waits here before it is forwarded: for as long as tasks wait here for their turn, since they go when
+// their limit allows, and on a busy partition for a moment.
+func (p *partition) pollHold() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.service.now()
+	if len(p.wanted) > 0 {
+		return tokenWaitMax
+	}
+	added := 0.0
+	for _, l := range p.matcher.lanes {
+		if l != nil {
+			added += l.added.perSecond(now)
+		}
+	}
+	if p.empties() || added < holdRate {
+		return 0
+	}
+	return forwardHold
 }
 
 func (p *partition) join(call pollCall) error {
@@ -192,25 +257,22 @@ func (p *partition) join(call pollCall) error {
 	now := p.service.now()
 	if call.poll.since.IsZero() {
 		call.poll.since = now
-		p.pollers.see(call.seen, now)
-		p.applyWorkerLimit(call.seen, now)
+		if !call.forwarded {
+			p.pollers.see(call.seen, now)
+		}
+		p.polled.count(now)
+		if call.seen.limits && !p.key.sticky && p.noteWorkerLimit(newWorkerLimit(call.seen.limit, now)) && p.forwards() {
+			p.reportDue = true
+			p.fetchTokens()
+		}
+		if p.isRoot() && p.monitoring {
+			p.wantMonitor()
+		}
 	}
 	p.lastPoll = now
 	p.matcher.addPoll(call.poll)
 	p.dispatch()
 	return nil
-}
-
-// applyWorkerLimit lets the last poll decide how fast the queue dispatches, below the system's cap.
-func (p *partition) applyWorkerLimit(seen pollerSeen, now time.Time) {
-	if !seen.limits || p.matcher.limit == nil {
-		return
-	}
-	rate := p.service.config.DispatchRateMax
-	if seen.limit != nil && seen.limit.GetValue() < rate {
-		rate = max(seen.limit.GetValue(), 0)
-	}
-	p.matcher.limit.setRate(rate, now)
 }
 
 // A poll's response may advise the worker to poll more or less.
@@ -236,17 +298,16 @@ func (p *partition) backlogHint() int64 {
 }
 
 // pollDone completes a response with what matching knows.
-func (p *partition) pollDone(t *task, by *poll, response proto.Message) pollResult {
+func (p *partition) pollDone(t *task, by *poll, response proto.Message) (got pollResult, result string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.service.now()
-	p.polled(now)
-	result := pollTask
+	p.seenPoll(now)
+	result = pollTask
 	if t.source == sourceQuery {
 		result = pollQuery
 	}
-	p.service.metrics.polls.WithLabelValues(result).Inc()
-	return pollResult{response: response, backlog: p.backlogHint(), scaling: p.advise(t, by, now)}
+	return pollResult{response: response, backlog: p.backlogHint(), scaling: p.advise(t, by, now)}, result
 }
 
 // advise is the scaling advice of a response. Locked by the caller.
@@ -261,7 +322,7 @@ func (p *partition) advise(t *task, by *poll, now time.Time) *taskqueuepb.Poller
 		return nil
 	}
 	if p.scaling == nil {
-		p.scaling = newBucket(scaleAdviceRate, now)
+		p.scaling = newBucket(scaleAdviceRate, time.Second, now)
 		p.scaling.tokens = scaleAdviceRate
 	}
 	if !p.scaling.take(now) {
@@ -277,7 +338,7 @@ func (p *partition) oldestAge(now time.Time) time.Duration {
 		if l == nil {
 			continue
 		}
-		if oldest := l.oldest(); !oldest.IsZero() {
+		if oldest := l.oldest(now); !oldest.IsZero() {
 			age = max(age, now.Sub(oldest))
 		}
 	}
@@ -340,8 +401,11 @@ func (s *Service) pollsOf(address *matchingpb.Partition) []*partition {
 	defer s.mu.Unlock()
 	var found []*partition
 	for _, key := range keys {
-		if p := s.partitions[key]; p != nil {
-			found = append(found, p)
+		for number := key.Partition; number == 0 || !key.sticky && number < s.numberMax; number++ {
+			key.Partition = number
+			if p := s.partitions[key]; p != nil {
+				found = append(found, p)
+			}
 		}
 	}
 	return found

@@ -5,90 +5,82 @@ import (
 	"time"
 )
 
-// bucket is a token bucket: it holds at most the tokens of one second, and at least one if the rate is not zero. Rate zero
+// bucket is a token bucket: it holds at most the tokens of the time saved, and at least one if the rate is not zero. Rate zero
 // pauses. A nil bucket does not limit. Not safe for concurrent use.
 type bucket struct {
 	rate   float64
+	saved  time.Duration
 	tokens float64
 	filled time.Time
-	// lowered: the rate was lowered before.
-	lowered bool
 }
 
 // newBucket starts empty: the previous owner of the queue may just have used up its tokens.
-func newBucket(rate float64, now time.Time) *bucket {
-	return &bucket{rate: rate, filled: now}
+func newBucket(rate float64, saved time.Duration, now time.Time) *bucket {
+	return &bucket{rate: rate, saved: saved, filled: now}
 }
 
-func burst(rate float64) float64 {
-	if rate <= 0 {
+func (b *bucket) burst() float64 {
+	if b.rate <= 0 {
 		return 0
 	}
-	return math.Max(1, rate)
+	return math.Max(1, b.rate*b.saved.Seconds())
 }
 
-// setRate changes the rate at once: what has been saved up is cut to what one second of the new rate allows. The first rate
-// below the initial one finds nothing saved up: the previous owner may have dispatched just now under the same limit. Later
-// ones do, or workers that disagree would starve the queue.
+// setRate changes the rate at once: what has been saved up is cut to what the new rate allows.
 func (b *bucket) setRate(rate float64, now time.Time) {
 	if rate == b.rate {
 		return
 	}
 	b.fill(now)
-	lower := rate < b.rate
 	b.rate = rate
-	b.tokens = math.Min(b.tokens, burst(rate))
-	if !b.lowered && lower {
-		b.lowered, b.tokens = true, 0
-	}
+	b.tokens = math.Min(b.tokens, b.burst())
 }
 
 func (b *bucket) fill(now time.Time) {
 	if elapsed := now.Sub(b.filled).Seconds(); elapsed > 0 {
-		b.tokens = math.Min(burst(b.rate), b.tokens+elapsed*b.rate)
+		b.tokens = math.Min(b.burst(), b.tokens+elapsed*b.rate)
+		b.filled = now
 	}
-	b.filled = now
 }
 
 // tokenSlack forgives rounding: a wait computed in nanoseconds must find its token.
 const tokenSlack = 1e-6
+
+// whole is the number of tokens that can be taken.
+func (b *bucket) whole(now time.Time) int {
+	b.fill(now)
+	return int(math.Floor(b.tokens + tokenSlack))
+}
 
 // take takes a token if there is one.
 func (b *bucket) take(now time.Time) bool {
 	if b == nil {
 		return true
 	}
-	b.fill(now)
-	if b.tokens < 1-tokenSlack {
+	if b.whole(now) < 1 {
 		return false
 	}
 	b.tokens--
 	return true
 }
 
-// giveBack returns the token of a task that turned out to be obsolete.
-func (b *bucket) giveBack() {
+// giveBack returns tokens that were not needed.
+func (b *bucket) giveBack(n int) {
 	if b != nil {
-		b.tokens = math.Min(burst(b.rate), b.tokens+1)
+		b.tokens = math.Min(b.burst(), b.tokens+float64(n))
 	}
 }
 
 // empty is true if the next task would have to wait.
-func (b *bucket) empty(now time.Time) bool {
-	if b == nil {
-		return false
-	}
-	b.fill(now)
-	return b.tokens < 1-tokenSlack
-}
+func (b *bucket) empty(now time.Time) bool { return b != nil && b.whole(now) < 1 }
 
-// untilNext is the time until there is a token; 0 if the queue is paused.
-func (b *bucket) untilNext(now time.Time) time.Duration {
+// until is the time until there are n tokens, or as many as there can be; 0 if the queue is paused.
+func (b *bucket) until(n int, now time.Time) time.Duration {
 	if b.rate <= 0 {
 		return 0
 	}
 	b.fill(now)
-	seconds := (1 - b.tokens) / b.rate
+	seconds := (math.Min(float64(n), b.burst()) - b.tokens) / b.rate
 	if seconds > time.Hour.Seconds() {
 		return time.Hour // it is looked at again then
 	}

@@ -6,14 +6,12 @@ import (
 	"github.com/perdure/perdure/persistence"
 )
 
-// pageRead is one read of backlog rows.
+// pageRead is one read of backlog rows; without a level, the rows of earlier epochs are counted.
 type pageRead struct {
-	level *backlogLevel
-	after persistence.TaskKey
-	// version is the level's when the read began.
-	version int
-	// counting: the rows are beyond what fits into memory and only counted.
-	counting bool
+	level      *backlogLevel
+	after      persistence.TaskKey
+	generation int
+	epoch      persistence.Epoch
 }
 
 // wantRead starts the reader if there is something to read. Locked by the caller.
@@ -21,28 +19,36 @@ func (p *partition) wantRead() {
 	if p.reading || p.closed {
 		return
 	}
-	if _, ok := p.nextRead(); ok {
+	if p.readNeeded() {
 		p.reading = true
 		p.service.spawn(p.readLoop)
 	}
 }
 
-// nextRead says what to read: the first level that has room, else what is yet to be counted. Locked by the caller.
+func (p *partition) readNeeded() bool {
+	if p.closed || p.backlog == nil || !p.backlog.leased {
+		return false
+	}
+	for _, l := range p.backlog.levels {
+		if l.wantsRead() {
+			return true
+		}
+	}
+	return !p.backlog.counted
+}
+
+// nextRead says what to read: the first level that has room, else rows are counted. Locked by the caller.
 func (p *partition) nextRead() (pageRead, bool) {
-	if p.closed || p.backlog == nil {
+	if !p.readNeeded() {
 		return pageRead{}, false
 	}
 	for _, l := range p.backlog.levels {
-		if l != nil && l.wantsRead() {
-			return pageRead{level: l, after: l.read, version: l.version}, true
+		if l.wantsRead() {
+			l.reading = true
+			return pageRead{level: l, after: l.read, generation: l.generation}, true
 		}
 	}
-	for _, l := range p.backlog.levels {
-		if l != nil && l.wantsCount() {
-			return pageRead{level: l, after: l.countedTo(), counting: true}, true
-		}
-	}
-	return pageRead{}, false
+	return pageRead{epoch: p.backlog.epoch}, true
 }
 
 // readLoop reads until memory is full and the rest is counted, or there is no more.
@@ -56,7 +62,13 @@ func (p *partition) readLoop() {
 			return
 		}
 		p.mu.Unlock()
-		if !p.readPage(read) {
+		proceed := true
+		if read.level == nil {
+			proceed = p.countRows(read.epoch)
+		} else {
+			proceed = p.readPage(read)
+		}
+		if !proceed {
 			return
 		}
 	}
@@ -70,20 +82,39 @@ func (p *partition) readPage(read pageRead) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {
+		read.level.reading = false
+		read.level.goBack(read.level.read) // rows that were committed meanwhile are to be read
 		p.service.storeFailed("read", p, err)
 		p.pauseReader()
 		return false
 	}
-	complete := len(rows) < readPage
-	if read.counting {
-		read.level.count(read.after, rows, complete)
-		return true
-	}
-	for _, t := range read.level.loaded(rows, complete, read.version) {
+	for _, t := range read.level.loaded(rows, len(rows) < readPage, read.generation) {
 		p.matcher.add(t)
 	}
 	if !p.closed {
 		p.dispatch()
+	}
+	return true
+}
+
+// countRows adds the rows of earlier epochs to what the backlog holds.
+func (p *partition) countRows(epoch persistence.Epoch) bool {
+	ctx, cancel := p.service.storeContext()
+	defer cancel()
+	counts, err := p.service.store.CountTasks(ctx, p.key.QueueKey, int64(epoch)<<idCounterBits)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		p.service.storeFailed("count", p, err)
+		p.pauseReader()
+		return false
+	}
+	if p.backlog.epoch == epoch && !p.backlog.counted {
+		p.backlog.counted = true
+		for _, l := range p.backlog.levels {
+			l.stored += counts[l.level]
+		}
+		p.wantFlush()
 	}
 	return true
 }

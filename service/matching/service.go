@@ -23,13 +23,20 @@ type Store interface {
 	TakeQueue(ctx context.Context, owner string, key persistence.QueueKey) (*persistence.Queue, error)
 	WriteTasks(ctx context.Context, key persistence.QueueKey, epoch persistence.Epoch, tasks []persistence.BacklogTask) error
 	ReadTasks(ctx context.Context, key persistence.QueueKey, level int16, after persistence.TaskKey, limit int) ([]persistence.BacklogTask, error)
+	CountTasks(ctx context.Context, key persistence.QueueKey, belowID int64) (map[int16]int64, error)
 	UpdateQueue(ctx context.Context, key persistence.QueueKey, epoch persistence.Epoch, metadata []byte, delete []persistence.TaskRange) error
+	DeleteQueue(ctx context.Context, key persistence.QueueKey, epoch persistence.Epoch) error
+	ListQueues(ctx context.Context, namespaceID, taskQueue string) ([]*persistence.Queue, error)
+	GetQueueData(ctx context.Context, namespaceID, taskQueue string, typ int16) (data []byte, version int64, err error)
+	SetQueueData(ctx context.Context, namespaceID, taskQueue string, typ int16, data []byte, version int64) error
 }
 
 // Params is what a service is made of.
 type Params struct {
 	Store   Store
 	History historypb.HistoryServiceClient
+	// Peers calls the owner of a partition, which may be this service itself; nil: it always is.
+	Peers matchingpb.MatchingServiceClient
 	// Owner names this incarnation of the host: in leases, and in the tokens of queries.
 	Owner string
 	// HostName is what ListTaskQueuePartitions reports as the owner of every partition. OwnerHost, if set, knows better:
@@ -48,6 +55,7 @@ type Service struct {
 
 	store     Store
 	history   historypb.HistoryServiceClient
+	peers     matchingpb.MatchingServiceClient
 	owner     string
 	hostName  string
 	ownerHost func(*matchingpb.Partition) string
@@ -64,6 +72,7 @@ type Service struct {
 	mu         sync.Mutex
 	stopped    bool
 	partitions map[queueKey]*partition
+	numberMax  int32       // above the numbers of all partitions that were ever loaded
 	sweeper    *time.Timer // armed while there are partitions
 
 	queriesMu sync.Mutex
@@ -84,9 +93,10 @@ func New(p Params) *Service {
 		p.Owner = uuid.NewString()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Service{
+	s := &Service{
 		store:      p.Store,
 		history:    p.History,
+		peers:      p.Peers,
 		owner:      p.Owner,
 		hostName:   p.HostName,
 		ownerHost:  p.OwnerHost,
@@ -99,6 +109,10 @@ func New(p Params) *Service {
 		partitions: make(map[queueKey]*partition),
 		queries:    make(map[string]*query),
 	}
+	if s.peers == nil {
+		s.peers = matchingpb.LocalMatchingServiceClient{Server: s}
+	}
+	return s
 }
 
 // Start has nothing to prepare: partitions are loaded when they are asked for.
@@ -174,10 +188,19 @@ func (k queueKey) proto() *matchingpb.Partition {
 	}
 }
 
+// root is the key of the queue's root.
+func (k queueKey) root() queueKey {
+	k.Partition = 0
+	return k
+}
+
 // keyOf checks an address. Without a type it is that of workflow tasks, as the public API has it.
 func keyOf(p *matchingpb.Partition) (queueKey, error) {
 	if p.GetNamespaceId() == "" || p.GetTaskQueue() == "" {
 		return queueKey{}, serviceerror.NewInvalidArgument("the partition's namespace id and task queue must be set")
+	}
+	if p.GetNumber() < 0 || p.GetNumber() > partitionNumberMax {
+		return queueKey{}, serviceerror.NewInvalidArgumentf("a partition's number is from 0 to %d, not %d", partitionNumberMax, p.GetNumber())
 	}
 	typ := p.GetType()
 	if typ == enumspb.TASK_QUEUE_TYPE_UNSPECIFIED {
@@ -239,11 +262,29 @@ func (s *Service) lookup(key queueKey, create bool) (*partition, error) {
 	}
 	p = newPartition(s, key, s.now())
 	s.partitions[key] = p
+	s.numberMax = max(s.numberMax, key.Partition+1)
 	s.metrics.partitions.Set(float64(len(s.partitions)))
 	if s.sweeper == nil {
 		s.sweeper = time.AfterFunc(sweepInterval, s.sweep)
 	}
 	return p, nil
+}
+
+// dropRow removes the row of an idle partition that has nothing to keep there. Locked by the caller; the partition is closed.
+func (p *partition) dropRow() {
+	b := p.backlog
+	if b == nil || !b.leased || !b.counted || p.limiter != nil || p.totalSize() > 0 || b.doneRows() > 0 {
+		return
+	}
+	epoch := b.epoch
+	p.service.spawn(func() {
+		ctx, cancel := p.service.storeContext()
+		defer cancel()
+		err := p.service.store.DeleteQueue(ctx, p.key.QueueKey, epoch)
+		if err != nil && !errors.Is(err, persistence.ErrFenced) {
+			p.service.storeFailed("drop", p, err) // it stays, empty
+		}
+	})
 }
 
 // forget removes a partition from the map.
@@ -265,6 +306,7 @@ func (s *Service) sweep() {
 		p.mu.Lock()
 		if p.idle(now) {
 			p.close()
+			p.dropRow()
 			delete(s.partitions, key)
 		}
 		p.mu.Unlock()

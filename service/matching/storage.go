@@ -3,6 +3,7 @@ package matching
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"go.temporal.io/api/serviceerror"
@@ -42,23 +43,21 @@ func (p *partition) ensureLoaded(ctx context.Context) error {
 	return p.loadErr
 }
 
-// load reads the partition's row. Only if there is one, and so perhaps tasks, the lease is taken.
+// load reads what is stored for the queue and the partition's row. Only if there is a row, and so perhaps tasks, the lease is taken.
 func (p *partition) load() {
 	ctx, cancel := p.service.storeContext()
 	defer cancel()
-	_, err := p.service.store.GetQueue(ctx, p.key.QueueKey)
-	exists := err == nil
+	stored, err := p.readSettings(ctx)
 	var taken *persistence.Queue
-	if exists {
-		taken, err = p.service.store.TakeQueue(ctx, p.service.owner, p.key.QueueKey)
-	} else if errors.Is(err, persistence.ErrNotFound) {
-		err = nil
+	if err == nil {
+		taken, err = p.takeExisting(ctx)
 	}
+	now := p.service.now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err == nil && exists {
+	if err == nil && taken != nil {
 		p.backlog = &backlog{}
-		if err = p.backlog.take(taken); err != nil {
+		if err = p.taken(taken, now); err != nil {
 			p.backlog = nil
 		}
 	}
@@ -67,19 +66,90 @@ func (p *partition) load() {
 		p.loadErr = serviceerror.NewUnavailable("the task queue could not be loaded from the database, please retry")
 	} else {
 		p.loaded = true
+		if stored.version > p.settings.version {
+			p.settings = stored
+		}
+		p.applyLimits()
 	}
 	close(p.loading)
 	p.loading = nil
 	p.wantRead()
+	if p.loaded && !p.closed {
+		p.wantMonitor()
+	}
+}
+
+// takeExisting takes the partition's row if there is one. If its owner gives out tokens it is given a moment to say goodbye, which
+// saves the wait of tokenLease when partitions move.
+func (p *partition) takeExisting(ctx context.Context) (*persistence.Queue, error) {
+	for tries := 0; ; tries++ {
+		q, err := p.findRow(ctx)
+		if q == nil || err != nil {
+			return nil, err
+		}
+		var metadata statepb.TaskQueue
+		if err := proto.Unmarshal(q.Metadata, &metadata); err != nil {
+			return nil, fmt.Errorf("decode the metadata of task queue %q: %w", p.key.TaskQueue, err)
+		}
+		if !metadata.GetGivingTokens() || tries >= goodbyeTriesMax || !pause(ctx, goodbyeWait) {
+			return p.service.store.TakeQueue(ctx, p.service.owner, p.key.QueueKey)
+		}
+	}
+}
+
+// findRow reads the partition's row; nil: there is none. A root reads those of the other partitions with it.
+func (p *partition) findRow(ctx context.Context) (*persistence.Queue, error) {
+	if !p.isRoot() {
+		q, err := p.service.store.GetQueue(ctx, p.key.QueueKey)
+		if errors.Is(err, persistence.ErrNotFound) {
+			return nil, nil
+		}
+		return q, err
+	}
+	queues, err := p.service.store.ListQueues(ctx, p.key.NamespaceID, p.key.TaskQueue)
+	if err != nil {
+		return nil, err
+	}
+	var own *persistence.Queue
+	for _, q := range queues {
+		if q.Key.Type != p.key.Type {
+			continue
+		}
+		if q.Key.Partition == 0 {
+			own = q
+		}
+		p.extra = max(p.extra, q.Key.Partition+1)
+	}
+	return own, nil
+}
+
+// taken begins a term as the owner of the row. Locked by the caller.
+func (p *partition) taken(q *persistence.Queue, now time.Time) error {
+	again := p.backlog.epoch != 0 && q.Epoch == p.backlog.epoch+1 // there was no other owner in between
+	metadata, err := p.backlog.take(q)
+	if err != nil {
+		return err
+	}
+	for level := int16(1); level <= levelMax; level++ {
+		ack, next := metadata.GetAckPasses()[int32(level)], metadata.GetNextPasses()[int32(level)].GetNext()
+		if ack != 0 || len(next) > 0 {
+			p.matcher.lane(level).fair.restore(ack, next)
+		}
+	}
+	if !again {
+		p.earlier, p.takenAt = metadata, now
+		p.admitTokens()
+	}
+	return nil
 }
 
 // store puts a task into the backlog and waits until it is committed.
-func (p *partition) store(ctx context.Context, level int16, data *statepb.Task) error {
+func (p *partition) store(ctx context.Context, level int16, pass int64, data *statepb.Task) error {
 	bytes, err := proto.Marshal(data)
 	if err != nil {
 		return serviceerror.NewInternalf("encode a task: %v", err)
 	}
-	w := &pendingWrite{level: level, data: data, bytes: bytes, done: make(chan error, 1)}
+	w := &pendingWrite{level: level, pass: pass, data: data, bytes: bytes, done: make(chan error, 1)}
 	if err := p.queueWrite(w); err != nil {
 		return err
 	}
@@ -120,16 +190,16 @@ func (p *partition) wantWrite() {
 // by the caller.
 func (p *partition) writeNeeded() bool {
 	b := p.backlog
-	if p.closed && !b.leased {
-		return false
+	if p.closed {
+		return b.leased && (p.flushDue && b.doneRows() > 0 || p.goodbyeDue)
 	}
-	return len(b.pending) > 0 || p.flushDue && b.doneRows() > 0
+	return len(b.pending) > 0 || p.renewing.Load() || p.flushDue && (b.doneRows() > 0 && b.counted || p.passesDue || b.epoch != 0 && !b.leased)
 }
 
 // wantFlush has finished rows deleted soon. Locked by the caller.
 func (p *partition) wantFlush() {
 	done := p.backlog.doneRows()
-	if done == 0 {
+	if done == 0 || !p.backlog.counted && !p.closed {
 		return
 	}
 	if done >= ackFlushTasks || p.closed {
@@ -192,10 +262,11 @@ func (p *partition) takeLease() bool {
 	ctx, cancel := p.service.storeContext()
 	defer cancel()
 	q, err := p.service.store.TakeQueue(ctx, p.service.owner, p.key.QueueKey)
+	now := p.service.now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {
-		err = p.backlog.take(q)
+		err = p.taken(q, now)
 	}
 	if err == nil {
 		p.wantRead()
@@ -207,7 +278,7 @@ func (p *partition) takeLease() bool {
 	}
 	p.backlog.pending = nil
 	p.writing, p.flushDue = false, false
-	if !p.closed && p.backlog.doneRows() > 0 {
+	if !p.closed && (p.backlog.doneRows() > 0 || p.renewing.Load()) {
 		p.flushAfter(storeRetryDelay)
 	}
 	return false
@@ -218,15 +289,24 @@ func (p *partition) writeBatch(batch []*pendingWrite) {
 	epoch := p.backlog.epoch
 	rows := make([]persistence.BacklogTask, len(batch))
 	for i, w := range batch {
-		rows[i] = persistence.BacklogTask{Key: p.backlog.nextKey(w.level), Task: w.bytes}
+		// Never behind the virtual time: what is before that may be deleted as done.
+		pass := max(w.pass, p.matcher.lane(w.level).fair.now)
+		rows[i] = persistence.BacklogTask{Key: p.backlog.nextKey(w.level, pass), Task: w.bytes}
 	}
+	tokens := p.givesTokens()
 	p.mu.Unlock()
 	ctx, cancel := p.service.storeContext()
 	defer cancel()
+	begun := p.service.now()
 	err := p.service.store.WriteTasks(ctx, p.key.QueueKey, epoch, rows)
 	switch {
 	case err == nil:
 		p.batchWritten(batch, rows)
+		if tokens {
+			p.mu.Lock()
+			p.tokensProven(begun)
+			p.mu.Unlock()
+		}
 	case outcomeUnknown(err):
 		p.batchUnknown(batch, err)
 	case errors.Is(err, persistence.ErrFenced):
@@ -246,6 +326,15 @@ func (p *partition) batchWritten(batch []*pendingWrite, rows []persistence.Backl
 		if t := p.backlog.written(rows[i].Key, w.data); t != nil && !p.closed {
 			p.matcher.add(t)
 		}
+		if level := p.backlog.levels[w.level-1]; level.size() > passesWorthRows {
+			p.passesDue = true
+		}
+	}
+	for _, level := range p.backlog.levels {
+		level.trim(p.matcher.remove)
+	}
+	if p.passesDue && !p.closed {
+		p.flushAfter(ackFlushDelay)
 	}
 	if !p.closed {
 		p.dispatch()
@@ -277,17 +366,20 @@ func (p *partition) failBatch(batch []*pendingWrite, err error) {
 	}
 }
 
-// deleteDone deletes finished rows.
+// deleteDone deletes finished rows and writes the metadata.
 func (p *partition) deleteDone() {
 	p.mu.Lock()
-	p.flushDue = false
+	p.flushDue, p.passesDue, p.goodbyeDue = false, false, false
 	epoch := p.backlog.epoch
-	f, err := p.backlog.flush()
+	metadata := p.metadata()
+	f := p.backlog.flush(metadata)
 	p.mu.Unlock()
+	begun := p.service.now()
+	bytes, err := proto.Marshal(metadata)
 	if err == nil {
 		ctx, cancel := p.service.storeContext()
 		defer cancel()
-		err = p.service.store.UpdateQueue(ctx, p.key.QueueKey, epoch, f.metadata, f.all())
+		err = p.service.store.UpdateQueue(ctx, p.key.QueueKey, epoch, bytes, f.all())
 	}
 	if errors.Is(err, persistence.ErrFenced) {
 		p.abandon()
@@ -297,7 +389,14 @@ func (p *partition) deleteDone() {
 	defer p.mu.Unlock()
 	if err == nil {
 		p.backlog.flushed(f)
-		p.wantFlush()
+		if metadata.GivingTokens {
+			p.tokensProven(begun)
+		}
+		if p.backlog.doneRows() > 0 && len(f.all()) == 0 && !p.closed {
+			p.flushAfter(ackFlushDelay) // what is done is yet to be read past, or counted
+		} else {
+			p.wantFlush()
+		}
 		p.wantRead()
 		return
 	}
@@ -309,6 +408,26 @@ func (p *partition) deleteDone() {
 		p.flushAfter(storeRetryDelay)
 	}
 }
+
+// metadata is what the row says of the partition. Locked by the caller.
+func (p *partition) metadata() *statepb.TaskQueue {
+	m := &statepb.TaskQueue{GivingTokens: p.limiter != nil && !p.closed, TokensLeft: p.tokensLeft}
+	for i, lane := range p.matcher.lanes {
+		if lane == nil {
+			continue
+		}
+		if next := lane.fair.ahead(passesKeptMax); len(next) > 0 {
+			if m.NextPasses == nil {
+				m.NextPasses = make(map[int32]*statepb.FairnessPasses)
+			}
+			m.NextPasses[int32(i+1)] = &statepb.FairnessPasses{Next: next}
+		}
+	}
+	return m
+}
+
+// givesTokens is true if the row says that this process gives out tokens. Locked by the caller.
+func (p *partition) givesTokens() bool { return p.limiter != nil && !p.closed && p.limiter.active() }
 
 // outcomeUnknown is true if the write may have been committed. A context that ended says as little.
 func outcomeUnknown(err error) bool {

@@ -187,7 +187,7 @@ func (f *fixture) requireBounded() {
 	defer p.mu.Unlock()
 	level := p.backlog.levels[levelDefault-1]
 	require.LessOrEqual(f.t, level.waiting, loadedTasksMax)
-	require.LessOrEqual(f.t, p.matcher.lanes[levelDefault-1].backlog.Len(), loadedTasksMax)
+	require.LessOrEqual(f.t, len(p.matcher.lanes[levelDefault-1].backlog), loadedTasksMax)
 	require.LessOrEqual(f.t, len(level.acks.rows), loadedTasksMax+ackFlushTasks)
 }
 

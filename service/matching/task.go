@@ -42,7 +42,7 @@ const (
 type task struct {
 	source source
 	level  int16
-	// key is the row's, of a backlog task.
+	// key is the row's, of a backlog task. A fresh one has a pass, and a number in the order of arrival as its id.
 	key persistence.TaskKey
 	// data is nil for a query, query for everything else.
 	data  *statepb.Task
@@ -55,9 +55,18 @@ type task struct {
 	outcome chan outcome
 	// abandoned is set when the caller that waits for a fresh task or a query is gone.
 	abandoned bool
-	// element is the task's place in a lane while it waits; else nil.
+	// forwarded: the task came from another partition, which has the caller or the row. offered: it waits, or has waited, here.
+	forwarded, offered bool
+	// charged is when tokens were taken for the task; zero: they were not.
+	charged time.Time
+	// heap is where the task waits, and index its place there; a query waits in a list, at element. Else they are nil.
+	heap    *taskHeap
+	index   int
 	element *list.Element
 }
+
+// fairnessKey is the key under which the task shares its queue with others.
+func (t *task) fairnessKey() string { return t.data.GetPriority().GetFairnessKey() }
 
 // outcome is what became of a fresh task.
 type outcome uint8

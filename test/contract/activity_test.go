@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
+	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
@@ -17,6 +18,7 @@ var activities = []point{
 	{"8.29 no retry after a cancel request", noRetryAfterCancel},
 	{"8.29 an activity that nobody runs is canceled at once", unstartedCanceled},
 	{"8.29 an activity that waits for its retry is canceled at once", backingOffCanceled},
+	{"8.29 acknowledging a cancel by id", canceledByID},
 	{"8.30 heartbeat details reach the next attempt", heartbeatDetails},
 	{"8.30 details of the failure reach the next attempt", failureDetails},
 	{"8.30 heartbeats keep an attempt alive", heartbeatTimer},
@@ -27,6 +29,8 @@ var activities = []point{
 	{"8.31 no time for another attempt, after a failure", noTimeAfterFailure},
 	{"8.31 the failure's own delay", nextRetryDelay},
 	{"8.31 non-retryable types", nonRetryableType},
+	{"9.19 failures that are no application failures", strangeFailures},
+	{"2.4 a running activity's start is not in the history", startNotInHistory},
 	{"8.32 what a retried attempt keeps", retriedAttempt},
 	{"8.33 a paused activity", pausedActivity},
 	{"8.33 a queued task of a paused activity is dropped", pausedQueuedActivity},
@@ -117,9 +121,9 @@ func failureDetails(e *env) {
 }
 
 func heartbeatTimer(e *env) {
-	run, a := e.runningActivity(func(a *activityAttributes) { a.HeartbeatTimeout, a.RetryPolicy = seconds(5), retry(1, 1) })
-	for range 4 {
-		e.pass(2 * time.Second)
+	run, a := e.runningActivity(func(a *activityAttributes) { a.HeartbeatTimeout, a.RetryPolicy = seconds(10), retry(1, 1) })
+	for range 3 {
+		e.pass(5 * time.Second)
 		e.heartbeat(a, "alive")
 	}
 	require.Equal(e, enumspb.PENDING_ACTIVITY_STATE_STARTED, e.pendingActivity(run).State)
@@ -144,7 +148,7 @@ func scheduleToStartTimeout(e *env) {
 }
 
 func startToCloseRetried(e *env) {
-	run, a := e.runningActivity(func(a *activityAttributes) { a.StartToCloseTimeout, a.RetryPolicy = seconds(4), retry(1, 2) })
+	run, a := e.runningActivity(func(a *activityAttributes) { a.StartToCloseTimeout, a.RetryPolicy = seconds(10), retry(1, 2) })
 	again := e.pollActivity()
 	require.EqualValues(e, 2, again.Attempt)
 	require.Equal(e, enumspb.TIMEOUT_TYPE_START_TO_CLOSE, e.pendingActivity(run).LastFailure.GetTimeoutFailureInfo().GetTimeoutType())
@@ -165,7 +169,7 @@ func heartbeatTimeoutRetried(e *env) {
 
 func noTimeAfterTimeout(e *env) {
 	run, _ := e.runningActivity(func(a *activityAttributes) {
-		a.StartToCloseTimeout, a.ScheduleToCloseTimeout, a.RetryPolicy = seconds(1), seconds(2), retry(3600, 0)
+		a.StartToCloseTimeout, a.ScheduleToCloseTimeout, a.RetryPolicy = seconds(4), seconds(14), retry(3600, 0)
 	})
 	timedOut := e.timedOut(run)
 	require.Equal(e, enumspb.RETRY_STATE_TIMEOUT, timedOut.RetryState)
@@ -264,4 +268,31 @@ func pausedQueuedActivity(e *env) {
 	e.pollNoActivity() // the task of before the pause is not there as well
 	e.completeActivity(a, "once")
 	require.Equal(e, 1, e.count(run, "ActivityCompleted"))
+}
+
+func canceledByID(e *env) {
+	run, _ := e.runningActivity()
+	e.cancelActivity(5)
+	do(e, e.api.RespondActivityTaskCanceledById, &workflowservice.RespondActivityTaskCanceledByIdRequest{WorkflowId: e.id, ActivityId: "a", Details: payloads("bye")})
+	require.Equal(e, "bye", text(e.event(run, "ActivityCanceled").GetActivityTaskCanceledEventAttributes().Details))
+}
+
+func strangeFailures(e *env) {
+	run, a := e.runningActivity(withRetry(retry(1, 1)))
+	timeout := &failurepb.Failure{Message: "late", FailureInfo: &failurepb.Failure_TimeoutFailureInfo{TimeoutFailureInfo: &failurepb.TimeoutFailureInfo{}}}
+	refused[*serviceerror.InvalidArgument](e, e.api.RespondActivityTaskFailed, &workflowservice.RespondActivityTaskFailedRequest{TaskToken: a.TaskToken, Failure: timeout})
+	require.Zero(e, e.count(run, "ActivityFailed"))
+	e.failActivity(a, nil)
+	require.Equal(e, 1, e.count(run, "ActivityFailed"))
+}
+
+func startNotInHistory(e *env) {
+	run, a := e.runningActivity()
+	e.wantHistory(run, firstTask, "ActivityScheduled")
+	e.completeActivity(a, "done")
+	e.wantHistory(run, firstTask, "ActivityScheduled ActivityStarted ActivityCompleted TaskScheduled")
+	started := e.event(run, "ActivityStarted").GetActivityTaskStartedEventAttributes()
+	require.EqualValues(e, 1, started.Attempt)
+	require.Equal(e, "worker", started.Identity)
+	require.NotEmpty(e, started.RequestId)
 }

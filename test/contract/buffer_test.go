@@ -13,7 +13,7 @@ var buffering = []point{
 	{"2.3 the order around a task's end", bufferedOrder},
 	{"2.3 a close that waits with its start comes last", closingEventsLast},
 	{"2.3 a failed task lets them in as well", bufferedAtFailure},
-	{"2.3 the events of an end are dropped with it", bufferedAtClose},
+	{"2.3 a close waits for what came before it", bufferedAtClose},
 	{"2.3 too many events fail the task", tooManyBuffered},
 	{"2.3 too large events fail the task", tooLargeBuffered},
 	{"2.3 waiting requests are shown as buffered", bufferedRequests},
@@ -95,13 +95,18 @@ func tooLargeBuffered(e *env) {
 func bufferedRequests(e *env) {
 	run := e.start()
 	got := e.poll()
-	e.signal("s", func(r *signalRequest) { r.RequestId = "waiting" })
-	infos := e.describe(run).GetWorkflowExtendedInfo().GetRequestIdInfos()
-	require.True(e, infos["waiting"].GetBuffered())
-	require.Equal(e, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED, infos["waiting"].GetEventType())
+	attached := do(e, e.api.StartWorkflowExecution, e.newStart(func(r *startRequest) {
+		r.RequestId, r.WorkflowIdConflictPolicy, r.OnConflictOptions = "waiting", enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING, attachRequest
+	}))
+	require.Equal(e, run, attached.RunId)
+	info := e.describe(run).GetWorkflowExtendedInfo().GetRequestIdInfos()["waiting"]
+	require.True(e, info.GetBuffered())
+	require.Zero(e, info.GetEventId())
 	e.complete(got)
-	infos = e.describe(run).GetWorkflowExtendedInfo().GetRequestIdInfos()
-	require.False(e, infos["waiting"].GetBuffered())
+	info = e.describe(run).GetWorkflowExtendedInfo().GetRequestIdInfos()["waiting"]
+	require.False(e, info.GetBuffered())
+	require.EqualValues(e, 5, info.GetEventId())
+	require.Equal(e, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED, info.GetEventType())
 }
 
 func bufferedWhilePaused(e *env) {

@@ -28,7 +28,9 @@ var commands = []point{
 	{"2.1 cancel of an unstarted activity in the task that schedules it", scheduleAndCancelActivity},
 	{"2.1 external signals", signalExternalOutcomes},
 	{"2.1 external cancels", cancelExternalOutcomes},
+	{"2.1 external requests to runs that are closed, or others than were meant", externalToOthers},
 	{"2.1 a child whose id is taken", childIDTaken},
+	{"2.1 a child whose id was used", childIDUsed},
 	{"2.1 a child's end in each way", childEnds},
 }
 
@@ -157,11 +159,11 @@ func cancelFinishedActivity(e *env) {
 
 func cancelFiredTimer(e *env) {
 	run := e.start()
-	e.complete(e.poll(), startTimer("t", 1))
+	e.complete(e.poll(), startTimer("t", 8))
 	e.signal("s")
 	got := e.poll()
 	// The fired timer waits in the buffer, where no client sees it.
-	e.pass(time.Until(e.event(run, "TimerStarted").EventTime.AsTime().Add(2 * time.Second)))
+	e.pass(time.Until(e.event(run, "TimerStarted").EventTime.AsTime().Add(9 * time.Second)))
 	e.complete(got, cancelTimer("t"))
 	e.wantHistory(run, firstTask, "TimerStarted Signaled TaskScheduled TaskStarted TaskCompleted TimerCanceled")
 	e.pollNothing()
@@ -221,7 +223,11 @@ func childEnds(e *env) {
 		{"ChildTimedOut", func(*env, *task) {}},
 	} {
 		w := e.sub(fmt.Sprint(i))
-		child, first := w.startedChild(func(a *childAttributes) { a.WorkflowRunTimeout = seconds(3) })
+		child, first := w.startedChild(func(a *childAttributes) {
+			if end.event == "ChildTimedOut" {
+				a.WorkflowRunTimeout = seconds(6)
+			}
+		})
 		end.close(child, first)
 		w.eventually(end.event, func() bool { return w.count("", end.event) == 1 })
 	}
@@ -380,4 +386,34 @@ func badCommands() (points []point) {
 		}})
 	}
 	return points
+}
+
+func externalToOthers(e *env) {
+	closed, child := e.sub("closed"), e.sub("no-child")
+	closed.start()
+	closed.complete(closed.poll(), completeWorkflow("done"))
+	other := child.start()
+	parent := e.start()
+	e.complete(e.poll(), signalExternal(closed.id), cancelExternal(closed.id),
+		signalExternal(child.id, func(a *signalAttributes) { a.ChildWorkflowOnly = true }),
+		signalExternal(child.id, func(a *signalAttributes) { a.Execution.RunId = parent }),
+		signalExternal(child.id, func(a *signalAttributes) { a.Execution.RunId = other }))
+	e.eventually("all are answered", func() bool {
+		return e.count(parent, "SignalExternalFailed")+e.count(parent, "ExternalSignaled") == 4
+	})
+	require.Equal(e, 1, e.count(parent, "ExternalSignaled"))
+	require.Equal(e, 1, child.count(other, "Signaled"))
+	e.eventually("the cancel of a closed run is answered", func() bool {
+		return e.count(parent, "RequestCancelExternalFailed")+e.count(parent, "ExternalCancelRequested") == 1
+	})
+}
+
+func childIDUsed(e *env) {
+	e.child().start()
+	e.child().terminate()
+	parent := e.start()
+	e.complete(e.poll(), e.startChild(func(a *childAttributes) { a.WorkflowIdReusePolicy = enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE }))
+	e.eventually("the start fails", func() bool { return e.count(parent, "StartChildFailed") == 1 })
+	e.complete(e.poll(), e.startChild())
+	e.eventually("the start succeeds", func() bool { return e.count(parent, "ChildStarted") == 1 })
 }

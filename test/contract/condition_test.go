@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
+	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/api/serviceerror"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
@@ -299,6 +300,8 @@ func newUnpause(e *env, run string) *workflowservice.UnpauseWorkflowExecutionReq
 // Remarks on the reference that the recorded scenarios do not touch.
 var recorded = []point{
 	{"9.03 a quick continue-as-new waits for the rest of the second", quickContinueAsNew},
+	{"9.14 the made-up events of a history name nobody", provisionalIdentity},
+	{"9.15 a speculative task that times out is stored", speculativeTimeoutStored},
 	{"9.04 an update of a failed task comes again", updateAfterFailedTask},
 	{"9.07 the close event of an open run, without waiting", closeEventOfOpenRun},
 	{"9.10 timers of no time", timersOfNoTime},
@@ -311,16 +314,20 @@ var recorded = []point{
 	{"10 filters of wrong types are refused", mistypedFilters},
 	{"10 partition names", partitionNames},
 	{"10 a reserved queue is not polled", reservedQueue},
+	{"10 signal with start may terminate", signalWithStartTerminates},
+	{"10 heartbeats after terminate", heartbeatAfterTerminate},
+	{"10 a namespace by name and id at once", namespaceTwice},
+	{"2.4 what a worker reports is kept", workerReportsKept},
+	{"5.3 a sticky worker that has been gone for long is not waited for", goneStickyWorker},
+	{"5.3 an empty poll comes a second before the caller's deadline", emptyPollInTime},
 	{"10 failing and completing a task after terminate", taskAfterTerminate},
 }
 
 func quickContinueAsNew(e *env) {
-	e.start()
+	first := e.start()
 	e.complete(e.poll(), continueAsNew())
-	a := e.started("")
-	backoff := a.FirstWorkflowTaskBackoff.AsDuration()
-	require.Greater(e, backoff, time.Duration(0))
-	require.LessOrEqual(e, backoff, time.Second)
+	took := e.event(first, "ContinuedAsNew").EventTime.AsTime().Sub(e.stored(first)[0].EventTime.AsTime())
+	require.InDelta(e, max(time.Second-took, 0).Seconds(), e.started("").FirstWorkflowTaskBackoff.AsDuration().Seconds(), 0.05)
 }
 
 func updateAfterFailedTask(e *env) {
@@ -434,4 +441,94 @@ func taskAfterTerminate(e *env) {
 	e.terminate()
 	refused[*serviceerror.NotFound](e, e.api.RespondWorkflowTaskCompleted, completion(got, nil))
 	refused[*serviceerror.NotFound](e, e.api.RespondWorkflowTaskFailed, e.newFailTask(got))
+}
+
+func provisionalIdentity(e *env) {
+	run := e.start()
+	e.failTask(e.poll())
+	seen := e.events(run)
+	require.Equal(e, "Started TaskScheduled TaskStarted TaskFailed TaskScheduled", shorts(seen), "the next attempt is shown as scheduled")
+	got := e.poll()
+	last := got.History.Events[len(got.History.Events)-1]
+	require.Equal(e, "worker", last.GetWorkflowTaskStartedEventAttributes().Identity)
+	seen = e.events(run)
+	require.Empty(e, seen[len(seen)-1].GetWorkflowTaskStartedEventAttributes().Identity)
+}
+
+func speculativeTimeoutStored(e *env) {
+	run := e.idle(func(r *startRequest) { r.WorkflowTaskTimeout = seconds(5) })
+	update := e.update("u")
+	e.poll()
+	e.eventually("the task has timed out", func() bool { return e.count(run, "TaskTimedOut") > 0 })
+	require.Equal(e, firstTask+" TaskScheduled TaskStarted TaskTimedOut", shorts(e.stored(run)[:7]))
+	e.terminate()
+	asError[*serviceerror.NotFound](e, update.failure())
+}
+
+func signalWithStartTerminates(e *env) {
+	old := e.idle()
+	e.pass(1100 * time.Millisecond) // the id may have a minimal interval
+	again := do(e, e.api.SignalWithStartWorkflowExecution, e.newSignalWithStart("s", func(r *signalWithStartRequest) {
+		r.WorkflowIdConflictPolicy = enumspb.WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING
+	}))
+	require.True(e, again.Started)
+	e.wantStatus(old, terminated)
+	require.Equal(e, 1, e.count(again.RunId, "Signaled"))
+	require.Zero(e, e.count(old, "Signaled"))
+}
+
+func heartbeatAfterTerminate(e *env) {
+	_, a := e.runningActivity()
+	e.terminate()
+	refused[*serviceerror.NotFound](e, e.api.RecordActivityTaskHeartbeat, newHeartbeat(a, 1))
+	refused[*serviceerror.NotFound](e, e.api.RespondActivityTaskFailed, &workflowservice.RespondActivityTaskFailedRequest{TaskToken: a.TaskToken, Failure: failure("Bad")})
+}
+
+func namespaceTwice(e *env) {
+	id := do(e, e.api.DescribeNamespace, &workflowservice.DescribeNamespaceRequest{Namespace: namespace}).GetNamespaceInfo().GetId()
+	refused[*serviceerror.InvalidArgument](e, e.api.DescribeNamespace, &workflowservice.DescribeNamespaceRequest{Namespace: namespace, Id: id})
+}
+
+func workerReportsKept(e *env) {
+	run := e.start()
+	e.failTask(e.poll())
+	reported := e.event(run, "TaskFailed").GetWorkflowTaskFailedEventAttributes()
+	require.Equal(e, enumspb.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR, reported.Cause)
+	require.Equal(e, "Broken happened", reported.Failure.GetMessage())
+	metadata := &sdkpb.WorkflowTaskCompletedMetadata{CoreUsedFlags: []uint32{1, 7}, LangUsedFlags: []uint32{3}, SdkName: "test", SdkVersion: "1.2.3"}
+	metering := &commonpb.MeteringMetadata{NonfirstLocalActivityExecutionAttempts: 5}
+	e.completeWith(e.poll(), func(r *completeRequest) { r.SdkMetadata, r.MeteringMetadata = metadata, metering })
+	kept := e.event(run, "TaskCompleted").GetWorkflowTaskCompletedEventAttributes()
+	require.Equal(e, metadata.String(), kept.SdkMetadata.String())
+	require.Equal(e, metering.String(), kept.MeteringMetadata.String())
+	e.signal("s", func(r *signalRequest) {
+		r.Header = &commonpb.Header{Fields: map[string]*commonpb.Payload{"trace": payload("t")}}
+	})
+	signaled := e.event(run, "Signaled").GetWorkflowExecutionSignaledEventAttributes()
+	require.Equal(e, "s", signaled.SignalName)
+	require.Equal(e, "s", text(signaled.Input))
+	require.Equal(e, "client", signaled.Identity)
+	require.Contains(e, signaled.Header.GetFields(), "trace")
+}
+
+func goneStickyWorker(e *env) {
+	e.start()
+	e.completeWith(e.poll(), e.stick)
+	e.gonePoller()
+	e.pass(12 * time.Second)
+	begun := time.Now()
+	e.signal("s")
+	got := e.poll()
+	require.EqualValues(e, 1, got.History.Events[0].EventId)
+	require.Less(e, time.Since(begun), 30*time.Second, "not the minute that the worker asked for")
+}
+
+func emptyPollInTime(e *env) {
+	e.eventually("an empty poll is answered", func() bool { // on a busy machine a second may not be enough
+		begun := time.Now()
+		got, err := try(e, 4*time.Second, e.api.PollWorkflowTaskQueue, e.newPoll(normal(e.queue)))
+		require.Empty(e, got.GetTaskToken())
+		require.GreaterOrEqual(e, time.Since(begun), 2*time.Second)
+		return err == nil
+	})
 }

@@ -28,6 +28,8 @@ var sizes = []point{
 	{"5.1 build ids", buildIDLength},
 	{"5.1 links and callbacks", linksAndCallbacks},
 	{"5.1 the state of a run", stateSize},
+	{"5.1 large histories are read in pages", largeHistory},
+	{"2.6 a completion that no message can hold ends the run", messageTooLarge},
 	{"5.1 the message of an error", errorMessageSize},
 	{"5.1 the last failure of an activity is cut", lastFailureSize},
 }
@@ -436,4 +438,42 @@ func badDurations(e *env) {
 			r.RetryPolicy = &commonpb.RetryPolicy{NonRetryableErrorTypes: []string{"TemporalTimeout:Never"}}
 		},
 	)
+}
+
+// largeHistory reads, in each way, events that do not fit one message.
+func largeHistory(e *env) {
+	run := e.idle()
+	for range 4 {
+		e.signal("large", func(r *signalRequest) { r.Input = blobs(19 * mib / 10) })
+	}
+	got := e.poll()
+	n := len(got.History.Events)
+	require.NotEmpty(e, got.NextPageToken)
+	for token := got.NextPageToken; len(token) > 0; {
+		page := do(e, e.api.GetWorkflowExecutionHistory, &historyRequest{Execution: execution(e.id, run), NextPageToken: token})
+		n, token = n+len(page.History.Events), page.NextPageToken
+	}
+	require.EqualValues(e, got.StartedEventId, n)
+	e.complete(got, markerWith("a", blobs(19*mib/10)), markerWith("b", blobs(19*mib/10)))
+	events := e.stored(run)
+	require.Len(e, events, 4+4+3+2)
+	reverse := &workflowservice.GetWorkflowExecutionHistoryReverseRequest{Execution: execution(e.id, run)}
+	for last := int64(len(events)); last > 0; {
+		page := do(e, e.api.GetWorkflowExecutionHistoryReverse, reverse)
+		for _, event := range page.History.Events {
+			require.Equal(e, last, event.EventId)
+			last--
+		}
+		reverse.NextPageToken = page.NextPageToken
+	}
+	require.Empty(e, reverse.NextPageToken)
+}
+
+func messageTooLarge(e *env) {
+	run := e.start()
+	req := e.newFailTask(e.poll())
+	req.Cause = enumspb.WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE
+	do(e, e.api.RespondWorkflowTaskFailed, req)
+	e.wantHistory(run, "Started TaskScheduled TaskStarted TaskFailed Terminated")
+	require.Equal(e, enumspb.WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE, e.event(run, "TaskFailed").GetWorkflowTaskFailedEventAttributes().Cause)
 }

@@ -18,14 +18,14 @@ import (
 )
 
 // inParallel is how many points run at a time: nearly all of them mostly wait.
-const inParallel = "64"
+const inParallel = "40"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", inParallel); err != nil {
 		panic(err)
 	}
-	os.Exit(harness.Main(m, "cmd/perdure"))
+	os.Exit(harness.Main(m, "cmd/perdure", "cmd/frontend", "cmd/history", "cmd/matching"))
 }
 
 // point is one thing that the contract promises.
@@ -48,7 +48,7 @@ func points() (all []point) {
 
 func TestContract(t *testing.T) {
 	t.Parallel()
-	for _, f := range harness.Flavours[:2] {
+	for _, f := range harness.Flavours {
 		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
 			s := connect(t, f.Start(t))

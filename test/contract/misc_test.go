@@ -57,7 +57,7 @@ func terminateDuringTransient(e *env) {
 }
 
 func timeoutDuringTask(e *env) {
-	run := e.start(func(r *startRequest) { r.WorkflowRunTimeout, r.WorkflowTaskTimeout = seconds(2), seconds(60) })
+	run := e.start(func(r *startRequest) { r.WorkflowRunTimeout = seconds(10) })
 	e.poll()
 	e.signal("kept")
 	e.awaitClosed(run)

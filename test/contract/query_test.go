@@ -15,6 +15,7 @@ var queries = []point{
 	{"8.15 a query of an idle run goes to a worker at once", directQuery},
 	{"8.16 a query waits for the open task", attachedQuery},
 	{"8.16 a query that a task left open is asked directly", releasedQuery},
+	{"8.16 a query outlives a failed task", queryOutlivesFailure},
 	{"8.16 a query makes no task", queryMakesNoTask},
 	{"8.17 a sticky query falls back to the normal queue", stickyQueryFallsBack},
 	{"8.17 a sticky worker gets a query without history", stickyQuery},
@@ -97,8 +98,7 @@ func stickyQuery(e *env) {
 func stickyQueryFallsBack(e *env) {
 	run := e.start()
 	e.completeWith(e.poll(), e.stickFor(time.Second))
-	_, err := try(e, emptyPoll, e.api.PollWorkflowTaskQueue, e.newPoll(e.sticky())) // the worker was there, and is gone
-	require.NoError(e, err)
+	e.gonePoller()
 	query := e.query("state")
 	got := e.poll()
 	require.Equal(e, firstTask, shorts(got.History.Events))
@@ -137,4 +137,18 @@ func builtInQueries(e *env) {
 		Failure: &failurepb.Failure{Message: "unknown query"},
 	})
 	require.Equal(e, "unknown query", asError[*serviceerror.QueryFailed](e, query.failure()).Failure.GetMessage())
+}
+
+func queryOutlivesFailure(e *env) {
+	e.idle()
+	e.signal("s")
+	got := e.poll()
+	query := e.query("state")
+	e.failTask(got)
+	again := e.poll()
+	for again.Query == nil && len(again.Queries) == 0 { // it had not arrived yet
+		again = e.completeWith(again, func(r *completeRequest) { r.ForceCreateNewWorkflowTask, r.ReturnNewWorkflowTask = true, true }).WorkflowTask
+	}
+	e.completeWith(again, answerQueries(again, "at last"))
+	require.Equal(e, "at last", text(query.result().QueryResult))
 }

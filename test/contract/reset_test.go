@@ -12,6 +12,8 @@ var resets = []point{
 	{"8.38 a started activity fails with the old run", resetFailsStarted},
 	{"8.38 signals of later runs are applied again", resetOverContinueAsNew},
 	{"8.38 what is excluded is not applied again", resetExcludes},
+	{"8.38 a closed run is reset, and timers start over", resetClosed},
+	{"9.02 a reset without a run is made again", resetWithoutRun},
 	{"8.38 updates come back as admitted", resetUpdates},
 	{"8.38 children stay with the new run", resetKeepsChildren},
 	{"8.38 a point that is no task's end is refused", resetPoints},
@@ -102,4 +104,23 @@ func resetPoints(e *env) {
 	}
 	e.wantStatus(run, running)
 	e.wantHistory(run, firstTask)
+}
+
+func resetClosed(e *env) {
+	base := e.start()
+	e.complete(e.poll(), startTimer("t", 10))
+	e.signal("s")
+	e.complete(e.poll(), completeWorkflow("too early"))
+	second := e.reset(8)
+	require.Equal(e, completed, e.info(base).Status, "a closed run stays as it was")
+	e.complete(e.poll())
+	e.eventually("the timer fires in the new run", func() bool { return e.count(second, "TimerFired") == 1 })
+}
+
+func resetWithoutRun(e *env) {
+	e.idle()
+	first := e.reset(4)
+	second := e.reset(4)
+	require.NotEqual(e, first, second, "the second one resets the run of the first")
+	require.Equal(e, first, e.event(second, "TaskFailed").GetWorkflowTaskFailedEventAttributes().BaseRunId)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -24,6 +25,7 @@ var workflowTasks = []point{
 	{"8.04 a failed speculative task goes out again with the whole history", speculativeFails},
 	{"8.04 a speculative task that times out comes again", speculativeTimesOut},
 	{"8.05 the last page ends with the made-up events", provisionalPages},
+	{"8.05 the events of a speculative task, for workers and for people", provisionalSpeculative},
 	{"8.06 a sticky worker gets what is new", stickyPartial},
 	{"8.06 a long task history goes on in pages", taskHistoryPages},
 }
@@ -170,7 +172,7 @@ func speculativeFails(e *env) {
 }
 
 func speculativeTimesOut(e *env) {
-	e.idle(func(r *startRequest) { r.WorkflowTaskTimeout = seconds(1) })
+	e.idle(func(r *startRequest) { r.WorkflowTaskTimeout = seconds(5) })
 	update := e.update("u")
 	e.poll() // and forget it
 	again := e.poll()
@@ -242,10 +244,12 @@ var attempts = []point{
 	{"8.09 the next task comes with the completion", returnedTask},
 	{"8.09 no task comes with a failed completion", noReturnedTaskAfterFailure},
 	{"8.10 a heartbeat makes a new task", heartbeatTask},
+	{"8.10 an update that came with a heartbeat's task is not sent again", heartbeatKeepsUpdate},
 	{"8.11 heartbeats keep a task alive beyond its timeout", heartbeatsBeyondTimeout},
 	{"8.12 a run with waiting events does not close", unhandledCommand},
 	{"8.12 no signal is lost in a race with the close", signalRacesClose},
 	{"8.13 eager activities", eagerActivity},
+	{"8.13 eager activities of another queue, and no more than a worker can take", eagerOtherQueue},
 	{"8.14 eager start", eagerStart},
 	{"8.14 no eager task with a start delay or cron", noEagerStart},
 	{"8.14 an eager task that times out is dispatched", eagerStartTimesOut},
@@ -266,7 +270,7 @@ func stickyFailure(e *env) {
 }
 
 func longerAttempts(e *env) {
-	e.start()
+	e.start(func(r *startRequest) { r.WorkflowTaskTimeout = nil })
 	for attempt := int32(1); attempt <= 4; attempt++ {
 		got := e.poll()
 		require.Equal(e, attempt, got.Attempt)
@@ -350,11 +354,11 @@ func heartbeatTask(e *env) {
 }
 
 func heartbeatsBeyondTimeout(e *env) {
-	run := e.start(func(r *startRequest) { r.WorkflowTaskTimeout = seconds(3) })
+	run := e.start(func(r *startRequest) { r.WorkflowTaskTimeout = seconds(10) })
 	got := e.poll()
-	require.Equal(e, 3*time.Second, e.event(run, "TaskScheduled").GetWorkflowTaskScheduledEventAttributes().StartToCloseTimeout.AsDuration(), "the worker reads it to know when to send one")
+	require.Equal(e, 10*time.Second, e.event(run, "TaskScheduled").GetWorkflowTaskScheduledEventAttributes().StartToCloseTimeout.AsDuration(), "the worker reads it to know when to send one")
 	for range 3 {
-		e.pass(1500 * time.Millisecond)
+		e.pass(5 * time.Second)
 		got = e.completeWith(got, func(r *completeRequest) { r.ForceCreateNewWorkflowTask, r.ReturnNewWorkflowTask = true, true }).WorkflowTask
 		require.NotNil(e, got)
 	}
@@ -449,4 +453,53 @@ func eagerStartTimesOut(e *env) {
 	e.complete(got, completeWorkflow("done"))
 	refused[*serviceerror.NotFound](e, e.api.RespondWorkflowTaskCompleted, completion(started.EagerWorkflowTask, nil))
 	e.wantHistory(started.RunId, "Started TaskScheduled TaskStarted TaskTimedOut TaskScheduled TaskStarted TaskCompleted Completed")
+}
+
+func provisionalSpeculative(e *env) {
+	run := e.idle()
+	update := e.update("u")
+	got := e.poll()
+	seen := e.events(run)
+	require.Equal(e, firstTask+" TaskScheduled TaskStarted", shorts(seen))
+	require.EqualValues(e, got.StartedEventId, seen[len(seen)-1].EventId)
+	require.Equal(e, firstTask, shorts(e.eventsAs("temporal-ui", run)))
+	e.reply(got, new(reply).reject(got.Messages[0]))
+	require.NotNil(e, update.result().GetOutcome().GetFailure())
+	require.Equal(e, firstTask, shorts(e.events(run)))
+}
+
+func heartbeatKeepsUpdate(e *env) {
+	e.idle()
+	e.signal("s")
+	update := e.update("u")
+	var got *task
+	e.eventually("the update comes with a task", func() bool {
+		if got == nil {
+			got = e.poll()
+		} else {
+			got = e.completeWith(got, func(r *completeRequest) { r.ForceCreateNewWorkflowTask, r.ReturnNewWorkflowTask = true, true }).WorkflowTask
+		}
+		return len(got.Messages) == 1
+	})
+	request := got.Messages[0]
+	next := e.completeWith(got, func(r *completeRequest) { r.ForceCreateNewWorkflowTask, r.ReturnNewWorkflowTask = true, true }).WorkflowTask
+	require.Empty(e, next.Messages)
+	require.True(e, update.waiting())
+	e.reply(next, new(reply).accept(request).finish("u", "yes"))
+	require.Equal(e, "yes", text(update.result().GetOutcome().GetSuccess()))
+}
+
+func eagerOtherQueue(e *env) {
+	e.start()
+	var commands []*command
+	for _, id := range []string{"a", "b", "c", "d"} {
+		commands = append(commands, e.activity(id, func(a *activityAttributes) { a.RequestEagerExecution, a.TaskQueue = true, normal(e.queue+"-other") }))
+	}
+	done := e.complete(e.poll(), commands...)
+	require.Len(e, done.ActivityTasks, 3)
+	for _, a := range done.ActivityTasks {
+		e.completeActivity(a, "done")
+	}
+	rest := do(e, e.api.PollActivityTaskQueue, &workflowservice.PollActivityTaskQueueRequest{TaskQueue: normal(e.queue + "-other")})
+	require.Equal(e, "d", rest.ActivityId)
 }

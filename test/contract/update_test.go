@@ -180,7 +180,10 @@ func updateAtContinueAsNew(e *env) {
 	require.Equal(e, enumspb.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW, asError[*serviceerror.ResourceExhausted](e, update.failure()).Cause)
 	again := e.update("u")
 	got := e.poll()
-	require.Len(e, got.Messages, 1)
+	if len(got.Messages) == 0 { // the new run's first task was earlier
+		e.complete(got)
+		got = e.poll()
+	}
 	e.reply(got, new(reply).accept(got.Messages[0]).finish("u", "in the new run"))
 	require.Equal(e, "in the new run", text(again.result().GetOutcome().GetSuccess()))
 }

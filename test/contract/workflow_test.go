@@ -57,6 +57,7 @@ func execution(id, run string) *commonpb.WorkflowExecution {
 func (e *env) newStart(mods ...func(*startRequest)) *startRequest {
 	return with(&startRequest{
 		Namespace: namespace, WorkflowId: e.id, WorkflowType: typeNamed("workflow"), TaskQueue: normal(e.queue), Identity: "client",
+		WorkflowTaskTimeout: seconds(60), // a busy machine must not let tasks time out
 	}, mods)
 }
 
@@ -85,7 +86,7 @@ func (e *env) signal(name string, mods ...func(*signalRequest)) {
 
 func (e *env) newSignalWithStart(name string, mods ...func(*signalWithStartRequest)) *signalWithStartRequest {
 	return with(&signalWithStartRequest{
-		WorkflowId: e.id, WorkflowType: typeNamed("workflow"), TaskQueue: normal(e.queue), SignalName: name, SignalInput: payloads(name),
+		WorkflowTaskTimeout: seconds(60), WorkflowId: e.id, WorkflowType: typeNamed("workflow"), TaskQueue: normal(e.queue), SignalName: name, SignalInput: payloads(name),
 	}, mods)
 }
 

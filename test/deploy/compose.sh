@@ -101,16 +101,14 @@ order() { "$scratch/bin/start" -address "$api" -id "$1" -packing "$2" -wait="$3"
 install_tools
 start_daemon
 check_out
-if ! docker image inspect golang:1.26 postgres:17 >/dev/null 2>&1; then
-  say "making the base images"
-  rm -rf "$scratch/images"
-  mkdir -p "$scratch/images"
-  (cd "$repo" && go mod download && bash "$here/images.sh" "$scratch/images")
-  rm -rf "$scratch/images"
-fi
+say "making the base images"
+rm -rf "$scratch/images"
+mkdir -p "$scratch/images"
+(cd "$repo" && go mod download && bash "$here/images.sh" "$scratch/images")
+rm -rf "$scratch/images"
 
 say "building the image"
-DOCKER_BUILDKIT=0 compose build --quiet history 2>&1 | tail -5
+DOCKER_BUILDKIT=0 compose build --quiet history 2>&1 | { grep -v -i buildkit || true; }
 (cd "$repo" && go build -o "$scratch/bin/" ./examples/order/worker ./examples/order/start ./examples/order/result)
 
 say "what is in the image"

@@ -50,7 +50,6 @@ type node struct {
 	mu      sync.Mutex
 	process *harness.Process
 	past    []*harness.Process
-	frozen  bool
 }
 
 func newFleet(t testing.TB) *fleet { return newFleetOn(t, pgtest.URL(t)) }
@@ -81,7 +80,7 @@ func (f *fleet) node(service string) *node {
 	u, err := url.Parse(f.database)
 	require.NoError(f.t, err)
 	n := &node{t: f.t, service: service, http: harness.FreeAddr(f.t), database: newLink(f.t, u.Host)}
-	u.Host = n.database.addr()
+	u.Host = n.database.address
 	n.env = []string{"PERDURE_POSTGRES=" + u.String()}
 	n.args = []string{"--grpc-address", grpcAddress, "--http-address", n.http}
 	if service == "frontend" {
@@ -89,7 +88,7 @@ func (f *fleet) node(service string) *node {
 		n.args = append(n.args, "--namespace", "default")
 	} else {
 		n.internal = newLink(f.t, grpcAddress)
-		n.args = append(n.args, "--advertise-address", n.internal.addr())
+		n.args = append(n.args, "--advertise-address", n.internal.address)
 	}
 	return n
 }
@@ -112,6 +111,9 @@ func (f *fleet) awaitReady() {
 
 func (n *node) start() {
 	n.t.Helper()
+	if n.internal != nil {
+		n.internal.set(open)
+	}
 	p := harness.Start(n.t, n.env, n.service, n.args...)
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -128,12 +130,31 @@ func (n *node) current() *harness.Process {
 }
 
 // kill is kill -9.
-func (n *node) kill() { n.current().Kill() }
+func (n *node) kill() {
+	n.current().Kill()
+	n.gone()
+}
 
 // stop is a graceful stop.
 func (n *node) stop() {
 	n.t.Helper()
 	require.NoError(n.t, n.current().Interrupt())
+	n.gone()
+}
+
+// move gives the node another address. It must not be running.
+func (n *node) move() {
+	n.t.Helper()
+	grpcAddress := harness.FreeAddr(n.t)
+	n.internal = newLink(n.t, grpcAddress)
+	n.args = []string{"--grpc-address", grpcAddress, "--http-address", n.http, "--advertise-address", n.internal.address}
+}
+
+// gone has the address of a process that is gone refuse connections, as it would without the link.
+func (n *node) gone() {
+	if n.internal != nil {
+		n.internal.set(refusing)
+	}
 }
 
 func (n *node) freeze() { n.current().Signal(syscall.SIGSTOP) }

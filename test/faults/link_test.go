@@ -4,62 +4,74 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/perdure/perdure/test/harness"
 )
 
-// link stands between processes and one address. It can be cut: then the connections break and new ones are refused with a reset, or,
-// in silence, nothing passes any more and nobody is told.
+// link stands between processes and one address. It can be cut: then the connections break and new ones are refused, or, in silence,
+// nothing passes any more and nobody is told.
 type link struct {
-	listener net.Listener
-	target   string
+	t       testing.TB
+	address string
+	target  string
 
-	mu     sync.Mutex
-	state  linkState
-	change chan struct{} // closed when the state changes
-	conns  map[net.Conn]bool
-	closed bool
-	work   sync.WaitGroup
+	mu       sync.Mutex
+	listener net.Listener // nil: connections are refused
+	state    linkState
+	change   chan struct{} // closed when the state changes
+	conns    map[net.Conn]bool
+	closed   bool
+	work     sync.WaitGroup
 }
 
 type linkState int
 
 const (
 	open linkState = iota
-	reset
+	refusing
 	silent
 )
 
 func newLink(t testing.TB, target string) *link {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	l := &link{listener: listener, target: target, conns: map[net.Conn]bool{}, change: make(chan struct{})}
-	l.work.Go(l.accept)
+	l := &link{t: t, address: harness.FreeAddr(t), target: target, conns: map[net.Conn]bool{}, change: make(chan struct{})}
+	l.listen()
 	t.Cleanup(func() {
-		_ = listener.Close() // once
-		l.mu.Lock()
-		l.closed = true
-		l.mu.Unlock()
-		l.set(reset)
+		l.set(refusing)
 		l.work.Wait()
 	})
 	return l
 }
 
-func (l *link) addr() string { return l.listener.Addr().String() }
+func (l *link) listen() {
+	listener, err := net.Listen("tcp", l.address)
+	require.NoError(l.t, err)
+	l.listener = listener
+	l.work.Go(func() { l.accept(listener) })
+}
 
 // set changes what passes. Connections that were silent break when the link is opened again: what they lost is lost.
 func (l *link) set(state linkState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	breaks := state == reset || l.state == silent
+	breaks := state == refusing || l.state == silent
 	l.state = state
 	close(l.change)
 	l.change = make(chan struct{})
 	if breaks {
 		l.cutLocked()
+	}
+	switch {
+	case state == refusing && l.listener != nil:
+		_ = l.listener.Close() // nothing can be done about its failure
+		l.listener = nil
+	case state != refusing && l.listener == nil:
+		l.listen()
 	}
 }
 
@@ -78,9 +90,9 @@ func (l *link) cutLocked() {
 	}
 }
 
-func (l *link) accept() {
+func (l *link) accept(listener net.Listener) {
 	for {
-		client, err := l.listener.Accept()
+		client, err := listener.Accept()
 		if err != nil {
 			return
 		}
@@ -96,7 +108,7 @@ func (l *link) track(c net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns[c] = true
-	if l.state == reset || l.closed {
+	if l.state == refusing {
 		l.cutLocked()
 		return false
 	}
@@ -174,7 +186,7 @@ func TestLink(t *testing.T) {
 	}()
 	l := newLink(t, echo.Addr().String())
 	talk := func() error {
-		c, err := net.Dial("tcp", l.addr())
+		c, err := net.Dial("tcp", l.address)
 		require.NoError(t, err)
 		defer c.Close()
 		if _, err := c.Write([]byte("x")); err != nil {
@@ -184,13 +196,21 @@ func TestLink(t *testing.T) {
 		return err
 	}
 	require.NoError(t, talk())
-	l.set(reset)
-	require.Error(t, talk())
+	l.set(refusing)
+	_, err = net.Dial("tcp", l.address)
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
 	l.set(open)
 	require.NoError(t, talk())
+	connections := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.conns)
+	}
+	require.Eventually(t, func() bool { return connections() == 0 }, recoverMax, time.Millisecond)
 	l.set(silent)
 	waiting := make(chan error, 1)
 	go func() { waiting <- talk() }()
+	require.Eventually(t, func() bool { return connections() > 0 }, recoverMax, time.Millisecond)
 	require.Empty(t, waiting)
 	l.set(open)
 	require.Error(t, <-waiting, "what was silent is lost")

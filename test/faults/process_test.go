@@ -2,12 +2,14 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -141,6 +143,17 @@ func sleepers(t *testing.T, c client.Client, count int) []string {
 	return ids
 }
 
+// wake signals one workflow, for longer than the SDK does by itself.
+func wake(ctx context.Context, c client.Client, id string) error {
+	for {
+		err := c.SignalWorkflow(ctx, id, "", "wake", nil)
+		var ended *serviceerror.NotFound
+		if err == nil || errors.As(err, &ended) || ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
 // signalAll wakes workflows side by side and returns how long it took until the last one was awake and had ended.
 func signalAll(t *testing.T, c client.Client, ids []string) time.Duration {
 	t.Helper()
@@ -150,7 +163,7 @@ func signalAll(t *testing.T, c client.Client, ids []string) time.Duration {
 	errs := make([]error, len(ids))
 	var signaled sync.WaitGroup
 	for i, id := range ids {
-		signaled.Go(func() { errs[i] = c.SignalWorkflow(ctx, id, "", "wake", nil) })
+		signaled.Go(func() { errs[i] = wake(ctx, c, id) })
 	}
 	signaled.Wait()
 	took := time.Since(begun)

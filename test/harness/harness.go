@@ -5,6 +5,7 @@ package harness
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -49,13 +50,28 @@ func Main(m interface{ Run() int }, packages ...string) int {
 // Binary is the path of a binary that [Main] built.
 func Binary(name string) string { return filepath.Join(binDir, name) }
 
+// Ports for servers are drawn from below those that the kernel gives to outgoing connections: one of these may take a port between the
+// moment at which it was found free and the moment at which the server listens.
+const (
+	portMin = 12_000
+	portMax = 32_000
+	// portTries bounds the search for a free one.
+	portTries = 100
+)
+
 // FreeAddr returns an address of this machine on which nobody listens.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	var err error
+	for range portTries {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", portMin+rand.IntN(portMax-portMin))); err == nil {
+			require.NoError(t, l.Close())
+			return l.Addr().String()
+		}
+	}
+	require.NoError(t, err, "no free port")
+	return ""
 }
 
 // FreePort returns a port of this machine on which nobody listens.

@@ -129,15 +129,21 @@ func seen[Request, Reply any](l *link) (requests []Request, replies []Reply) {
 	return requests, replies
 }
 
-// errorsOf returns the errors of a method's calls.
-func (l *link) errorsOf(method string) error {
+// results returns the error of each call of a method that has returned, nil if there was none.
+func (l *link) results(method string) []error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []error
 	for _, c := range l.calls {
-		if c.method == method && c.err != nil {
+		if c.method == method {
 			all = append(all, c.err)
 		}
 	}
-	return errors.Join(all...)
+	return all
 }
+
+// returned is how many calls of a method have returned.
+func (l *link) returned(method string) int { return len(l.results(method)) }
+
+// errorsOf returns the errors of a method's calls.
+func (l *link) errorsOf(method string) error { return errors.Join(l.results(method)...) }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
@@ -117,29 +116,6 @@ func childTypedAttributes(e *env) {
 	e.withAttributes()
 	id := e.runChild(workflow.ChildWorkflowOptions{TypedSearchAttributes: temporal.NewSearchAttributes(keyInt.ValueSet(42))})
 	require.Equal(e, []string{id}, e.list("TestInt = 42 AND TaskQueue = '"+e.queue+"'"))
-}
-
-func childVersioningOverride(e *env) {
-	for _, build := range []string{"current", "other"} {
-		w := worker.New(e.c, e.queue, worker.Options{DeploymentOptions: worker.DeploymentOptions{
-			UseVersioning: true, Version: e.version(build), DefaultVersioningBehavior: workflow.VersioningBehaviorPinned,
-		}})
-		code{
-			"child": func(ctx workflow.Context) (string, error) { return build, nil },
-			"main": func(ctx workflow.Context) (got string, err error) {
-				ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-					VersioningOverride: &client.PinnedVersioningOverride{Version: e.version("other")},
-				})
-				err = workflow.ExecuteChildWorkflow(ctx, "child").Get(ctx, &got)
-				return build + " " + got, err
-			},
-		}.register(w)
-		require.NoError(e, w.Start())
-		e.Cleanup(w.Stop)
-	}
-	e.awaitVersion("other")
-	e.setCurrent("current")
-	require.Equal(e, "current other", result[string](e, e.start("main")))
 }
 
 func childStatic(e *env) {

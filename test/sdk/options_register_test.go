@@ -46,31 +46,3 @@ func registerWorkflowName(e *env) {
 	require.Equal(e, "named", result[string](e, run))
 	require.Equal(e, []string{run.GetID()}, e.list("WorkflowType = 'named' AND TaskQueue = '"+e.queue+"'"))
 }
-
-// A pinned workflow stays on the version on which it began, an auto-upgrading one moves to the current version.
-func registerVersioningBehavior(e *env) {
-	for _, build := range []string{"one", "two"} {
-		w := worker.New(e.c, e.queue, worker.Options{DeploymentOptions: worker.DeploymentOptions{UseVersioning: true, Version: e.version(build)}})
-		w.RegisterWorkflowWithOptions(untilEnd(build), workflow.RegisterOptions{Name: "pinned", VersioningBehavior: workflow.VersioningBehaviorPinned})
-		w.RegisterWorkflowWithOptions(untilEnd(build), workflow.RegisterOptions{Name: "upgrading", VersioningBehavior: workflow.VersioningBehaviorAutoUpgrade})
-		require.NoError(e, w.Start())
-		e.Cleanup(w.Stop)
-	}
-	e.setCurrent("one")
-	pinned, upgrading := e.start("pinned"), e.start("upgrading")
-	e.awaitIdle(pinned, 1)
-	e.awaitIdle(upgrading, 1)
-	e.setCurrent("two")
-	e.signal(pinned, "end", nil)
-	e.signal(upgrading, "end", nil)
-	require.Equal(e, "one", result[string](e, pinned))
-	require.Equal(e, "two", result[string](e, upgrading))
-}
-
-// untilEnd is a workflow that waits for its end and returns the build that it ends on.
-func untilEnd(build string) func(workflow.Context) (string, error) {
-	return func(ctx workflow.Context) (string, error) {
-		workflow.GetSignalChannel(ctx, "end").Receive(ctx, nil)
-		return build, nil
-	}
-}

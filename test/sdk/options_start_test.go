@@ -8,7 +8,6 @@ import (
 	"go.temporal.io/api/serviceerror"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -169,14 +168,6 @@ func startStatic(e *env) {
 	details, err := d.GetStaticDetails()
 	require.NoError(e, err)
 	require.Equal(e, []string{"the summary", "the details"}, []string{summary, details})
-}
-
-func startVersioningOverride(e *env) {
-	e.deployment(workflow.VersioningBehaviorPinned, "current", "other")
-	o := e.options()
-	require.Equal(e, "current", result[string](e, e.startWith(o, "main")))
-	o.VersioningOverride = &client.PinnedVersioningOverride{Version: e.version("other")}
-	require.Equal(e, "other", result[string](e, e.startWith(o, "main")))
 }
 
 // The workflow with the higher priority gets its task first, although it came later.

@@ -1,0 +1,188 @@
+package matching
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	matchingpb "github.com/perdure/perdure/api/matching/v1"
+	statepb "github.com/perdure/perdure/api/state/v1"
+	"github.com/perdure/perdure/taskqueue"
+)
+
+// What finds no match on a partition goes to its parent: a poll waits there, and so does a task, but the task's row or caller
+// stays where it is. So on a quiet queue everything meets at the root, and on a busy one nearly everything meets where it came.
+
+const (
+	// forwardHold is how long a poll or task of a busy partition waits for its counterpart before it is forwarded. On a partition
+	// that is not busy, as told by holdRate, it does not.
+	forwardHold = 10 * time.Millisecond
+	holdRate    = 100 // per second
+	// forwardTasksMax is how many stored tasks of a partition wait at its parent at a time while nobody polls here; while somebody
+	// does (within forwardPolled) it is one, which tells the parent of the backlog.
+	forwardTasksMax = 16
+	forwardPolled   = time.Second
+	// forwardWait is how long a stored task waits at the parent. forwardMargin is how long before its end the parent answers.
+	forwardWait   = 10 * time.Second
+	forwardMargin = 50 * time.Millisecond
+	// forwardRetryDelay is the pause after an attempt that failed or was refused.
+	forwardRetryDelay = 100 * time.Millisecond
+)
+
+// forwards is true if the partition has a parent.
+func (p *partition) forwards() bool { return p.key.Partition > 0 && !p.key.sticky }
+
+// parent is the address of the parent.
+func (p *partition) parent() *matchingpb.Partition {
+	key := p.key
+	key.Partition = taskqueue.Parent(key.Partition)
+	return key.proto()
+}
+
+// empties is true if the partition takes no more tasks: what is added goes to the root. Locked by the caller.
+func (p *partition) empties() bool {
+	_, write := p.settings.counts(p.service.config.Partitions)
+	return p.forwards() && p.key.Partition >= write
+}
+
+// localWait is how long something waits here before it is forwarded, by the rate at which its counterparts come.
+func (p *partition) localWait(counterparts *rate) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.empties() || counterparts.perSecond(p.service.now()) < holdRate {
+		return 0
+	}
+	return forwardHold
+}
+
+// forwardTask offers a task at the parent until the context's deadline. An error leaves open whether a poll got it.
+func (p *partition) forwardTask(ctx context.Context, data *statepb.Task) (matched bool, err error) {
+	p.service.metrics.forwarded.WithLabelValues("task").Inc()
+	response, err := p.service.peers.AddTask(ctx, &matchingpb.AddTaskRequest{
+		Partition: p.parent(), Task: data, ForwardedFrom: p.key.proto(),
+	})
+	return response.GetMatched(), err
+}
+
+// forwardPoll waits at the parent. The response is that of a task which has been started for the poll, or empty. A poll that ends
+// early ends everywhere.
+func (p *partition) forwardPoll(ctx context.Context, call pollCall) (proto.Message, error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, errMoved()
+	}
+	if p.away == nil {
+		p.away = make(map[*poll]struct{})
+	}
+	p.away[call.poll] = struct{}{}
+	p.mu.Unlock()
+	p.service.metrics.forwarded.WithLabelValues("poll").Inc()
+	response, err := call.forward(ctx, p.parent(), p.key.proto())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.away, call.poll)
+	if len(p.away) == 0 {
+		p.away = nil
+	}
+	p.seenPoll(p.service.now())
+	return response, err
+}
+
+// callBack ends the polls that wait at the parent: this partition is being given up. Their calls end with what the parent says, so
+// that nothing that was started for them is lost. Locked by the caller.
+func (p *partition) callBack() {
+	for away := range p.away {
+		if away.id == "" {
+			continue
+		}
+		p.service.spawn(func() {
+			ctx, cancel := context.WithTimeout(p.service.ctx, stopTimeout)
+			defer cancel()
+			// If it fails the poll ends with its time.
+			_, _ = p.service.peers.CancelPolls(ctx, &matchingpb.CancelPollsRequest{Partition: p.parent(), PollId: away.id})
+		})
+	}
+}
+
+// wantForward has stored tasks wait at the parent while no poll waits here. Locked by the caller.
+func (p *partition) wantForward() {
+	if !p.forwards() || p.closed {
+		return
+	}
+	for p.forwarding < p.forwardsMax() && p.matcher.polls.Len() == 0 && p.storedWaiting() {
+		t := p.takeStored()
+		p.forwarding++
+		ctx := p.life()
+		p.service.spawn(func() { p.forwardStored(ctx, t) })
+	}
+}
+
+func (p *partition) forwardsMax() int {
+	if !p.lastPoll.IsZero() && p.service.now().Sub(p.lastPoll) < forwardPolled {
+		return 1
+	}
+	return forwardTasksMax
+}
+
+func (p *partition) storedWaiting() bool {
+	for _, l := range p.matcher.lanes {
+		if l != nil && l.backlog.first() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// takeStored takes the first stored task out of the line. Locked by the caller.
+func (p *partition) takeStored() *task {
+	for _, l := range p.matcher.lanes {
+		if l == nil {
+			continue
+		}
+		if t := l.backlog.first(); t != nil {
+			p.matcher.remove(t)
+			p.level(t).waiting--
+			return t
+		}
+	}
+	return nil
+}
+
+// forwardStored offers a stored task at the parent. If no poll gets it there, it is back in the line.
+func (p *partition) forwardStored(ctx context.Context, t *task) {
+	begun := p.service.now()
+	wait, cancel := context.WithTimeout(ctx, forwardWait)
+	matched := false
+	if t.data != nil { // else it cannot be sent; a poll here finds out
+		matched, _ = p.forwardTask(wait, t.data)
+	}
+	cancel()
+	if !matched && p.service.now().Sub(begun) < forwardWait/2 {
+		pause(ctx, forwardRetryDelay)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forwarding--
+	switch {
+	case p.closed:
+	case matched:
+		p.done(t)
+		p.matcher.lane(t.level).fair.dispatched(t.key.Pass)
+		p.wantRead()
+		p.wantForward()
+	default:
+		p.level(t).waiting++
+		p.matcher.add(t)
+		p.dispatch()
+	}
+}
+
+// life is a context that ends when the partition is given up. Locked by the caller.
+func (p *partition) life() context.Context {
+	if p.lifetime == nil {
+		p.lifetime, p.endLife = context.WithCancel(p.service.ctx)
+	}
+	return p.lifetime
+}
