@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # A package's tests may start real servers and wait for real timeouts.
 TEST_TIMEOUT = 15m
 
-.PHONY: help build run test race check vet generated tidy proto bench clean postgres
+.PHONY: help build run test race check vet generated tidy proto compose-test chart-test bench clean postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -41,6 +41,12 @@ check: tidy vet generated test race ## everything that must be green before a co
 
 proto: ## regenerate api/ from proto/
 	$(GO) run ./proto/gen
+
+compose-test: ## build the image, run docker-compose.yml and use it; needs root, starts a Docker daemon of its own
+	test/deploy/compose.sh
+
+chart-test: ## render the Helm chart and check what comes out
+	cd deploy/helm/test && $(GO) vet ./... && $(GO) test -timeout $(TEST_TIMEOUT) ./...
 
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./persistence/... ./machine/... ./service/...

@@ -46,6 +46,7 @@ func TestResetPointsAreLimited(t *testing.T) {
 	for i := range resetPointsMax + 5 {
 		tx := Begin(s.state, s.now, s.env)
 		tx.noteResetPoint(&completion{Tx: tx, req: &workflowservice.RespondWorkflowTaskCompletedRequest{BinaryChecksum: fmt.Sprint(i)}})
+		tx.write()
 		s.commit(tx)
 	}
 	points := s.state.Core.ResetPoints.Points

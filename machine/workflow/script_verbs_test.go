@@ -193,7 +193,7 @@ func scriptComplete(s *script, in input) {
 	}
 }
 
-// fail [as=] [message]: reports the workflow task as failed.
+// fail [as=] [message=] [cause=]: reports the workflow task as failed.
 func scriptFail(s *script, in input) {
 	s.apply(func(tx *Tx) error {
 		return tx.FailTask(s.token(in.or("as", "task")), TaskFailure{

@@ -90,7 +90,7 @@ func TestPostgresRestarts(t *testing.T) {
 	}
 	server.Stop(t, true)
 	f.awaitNotReady()
-	awaitLease(t, f)
+	awaitLease(t)
 	f.requireAlive()
 	server.Start(t)
 	f.awaitWell(l)
@@ -163,18 +163,28 @@ func TestConnectionLimit(t *testing.T) {
 	u, err := url.Parse(server.URL())
 	require.NoError(t, err)
 	var taken []*pgx.Conn
-	for {
-		conn, err := pgx.Connect(t.Context(), u.String())
-		if err != nil && len(taken) > 0 {
-			require.True(t, strings.Contains(err.Error(), "53300"), "%v", err)
-			break
+	takeAll := func() {
+		for {
+			conn, err := pgx.Connect(t.Context(), u.String())
+			if err != nil {
+				require.True(t, strings.Contains(err.Error(), "53300"), "%v", err)
+				return
+			}
+			taken = append(taken, conn)
 		}
-		taken = append(taken, conn)
 	}
-	for _, n := range f.nodes() {
-		n.database.cut()
-	}
-	f.awaitNotReady()
+	// The processes take some of what is cut as soon as it is free, but they hold less each time.
+	require.Eventually(t, func() bool {
+		takeAll()
+		ready := 0
+		for _, n := range f.nodes() {
+			if n.ready() {
+				n.database.cut()
+				ready++
+			}
+		}
+		return ready == 0
+	}, recoverMax, time.Millisecond)
 	f.requireAlive()
 	for _, conn := range taken {
 		require.NoError(t, conn.Close(t.Context()))

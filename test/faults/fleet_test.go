@@ -235,7 +235,17 @@ func (f *fleet) requireSound() {
 	require.NoError(f.t, err, "%s", out)
 }
 
-// any picks a node by a number that the caller draws.
+// show is the stored state of a workflow, for a person.
+func (f *fleet) show(workflowID string) string {
+	out, err := exec.Command(harness.Binary("perdure"), "admin", "workflow", "show", "--postgres", f.database,
+		"--namespace", "default", "--workflow-id", workflowID).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%s: %v: %s", workflowID, err, out)
+	}
+	return string(out)
+}
+
+// pick returns a node for a number that the caller draws.
 func pick(nodes []*node, i int) *node { return nodes[i%len(nodes)] }
 
 func (n *node) String() string { return fmt.Sprintf("%s at %s", n.service, n.args[1]) }

@@ -99,6 +99,8 @@ type load struct {
 	client  client.Client
 	started atomic.Int64
 	done    atomic.Int64
+	// underWay are the journeys that have not ended, by workflow id.
+	underWay sync.Map
 	// once counts the executions of the activity with one attempt, by workflow id.
 	once sync.Map
 	// failed counts the calls that failed below the SDK's retries; failures are the first of them.
@@ -182,6 +184,8 @@ func journeyID(n int) string { return fmt.Sprintf("journey-%d", n) }
 // journey is one workflow from its start to its result. Whatever fails is repeated, as a careful client would.
 func (l *load) journey(n int) {
 	id := journeyID(n)
+	l.underWay.Store(id, true)
+	defer l.underWay.Delete(id)
 	l.insist(func(ctx context.Context) error {
 		_, err := l.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 			ID: id, TaskQueue: taskQueue, WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE, WorkflowTaskTimeout: 5 * time.Second,
@@ -258,6 +262,10 @@ func (l *load) finish(f *fleet) {
 	select {
 	case <-ended:
 	case <-timer.C:
+		l.underWay.Range(func(id, _ any) bool {
+			l.t.Errorf("has not ended: %s", f.show(id.(string)))
+			return true
+		})
 		l.t.Fatalf("%d of %d journeys have not ended; failed calls: %v", l.started.Load()-l.done.Load(), l.started.Load(), l.sample())
 	}
 	require.Empty(l.t, l.wrong)

@@ -35,7 +35,7 @@ func TestNetworkIsSilent(t *testing.T) {
 			l.await(parallelJourneys)
 			unreachable := of(f)
 			unreachable.internal.set(silent)
-			awaitLease(t, f)
+			awaitLease(t)
 			require.True(t, unreachable.ready(), "it is well itself")
 			unreachable.internal.set(open)
 			f.awaitWell(l)

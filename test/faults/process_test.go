@@ -107,7 +107,7 @@ func TestFreeze(t *testing.T) {
 	frozen.freeze()
 	took := signalAll(t, f.dial(), ids)
 	t.Logf("the shards of a frozen host were served again after %v", took)
-	awaitLease(t, f)
+	awaitLease(t)
 	frozen.thaw()
 	require.Eventually(t, frozen.ready, recoverMax, 20*time.Millisecond)
 	require.Contains(t, frozen.output(), "giving up what it owned")
@@ -116,7 +116,7 @@ func TestFreeze(t *testing.T) {
 }
 
 // awaitLease waits until the lease of every process of that moment would have ended.
-func awaitLease(t *testing.T, f *fleet) {
+func awaitLease(t testing.TB) {
 	t.Helper()
 	const lease = 10 * time.Second
 	timer := time.NewTimer(lease)

@@ -80,7 +80,7 @@ var soakFaults = []fault{
 		n := s.owner()
 		n.freeze()
 		s.pause(2 * time.Second)
-		awaitLease(s.t, s.fleet)
+		awaitLease(s.t)
 		n.thaw()
 	}},
 	{"PostgreSQL: immediate shutdown and restart", 2, func(s *soak) {

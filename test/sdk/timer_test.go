@@ -83,18 +83,27 @@ func timerDuration(e *env) {
 // Short timers one after the other are as short as asked: none waits for a tick of some clock.
 func timerShort(e *env) {
 	const count = 20
-	e.work(code{"main": func(ctx workflow.Context) (time.Duration, error) {
-		before := workflow.Now(ctx)
+	e.work(code{"main": func(ctx workflow.Context) error {
 		for range count {
 			if err := workflow.Sleep(ctx, 20*time.Millisecond); err != nil {
-				return 0, err
+				return err
 			}
 		}
-		return workflow.Now(ctx).Sub(before), nil
+		return nil
 	}})
-	took := result[time.Duration](e, e.start("main"))
-	require.GreaterOrEqual(e, took, count*20*time.Millisecond)
-	require.Less(e, took, count*time.Second/2)
+	run := e.start("main")
+	e.done(run)
+	h := e.history(run)
+	started, fired := h.all(enumspb.EVENT_TYPE_TIMER_STARTED), h.all(enumspb.EVENT_TYPE_TIMER_FIRED)
+	require.Len(e, fired, count)
+	var took []time.Duration
+	for i := range fired {
+		took = append(took, fired[i].EventTime.AsTime().Sub(started[i].EventTime.AsTime()))
+	}
+	slices.Sort(took)
+	require.GreaterOrEqual(e, took[0], 20*time.Millisecond)
+	// By chance a few may come just before a tick; a busy machine delays many. The quickest quarter is neither.
+	require.Less(e, took[count/4], time.Second/4)
 }
 
 func timerAwait(e *env) {
