@@ -4,8 +4,10 @@ GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # A package's tests may start real servers and wait for real timeouts.
 TEST_TIMEOUT = 15m
+# How long `make soak` injects faults; PERDURE_SOAK_SEED draws the faults of an earlier run again.
+SOAK ?= 1h
 
-.PHONY: help build run test race check vet generated tidy proto compose-test chart-test bench clean postgres
+.PHONY: help build run test race check vet generated tidy proto compose-test chart-test soak bench clean postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -47,6 +49,9 @@ compose-test: ## build the image, run docker-compose.yml and use it; needs root,
 
 chart-test: ## render the Helm chart and check what comes out
 	cd deploy/helm/test && $(GO) vet ./... && $(GO) test -timeout $(TEST_TIMEOUT) ./...
+
+soak: postgres ## inject random faults into a real cluster under load for $(SOAK), and count
+	PERDURE_SOAK=$(SOAK) $(GO) test -count 1 -run TestSoak -v -timeout 24h ./test/faults
 
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./persistence/... ./machine/... ./service/...

@@ -58,6 +58,12 @@ const (
 	OrphanVisibility Check = "orphan_visibility"
 )
 
+// Checks lists all of them.
+func Checks() []Check {
+	return []Check{Undecodable, WrongShard, Identity, SeqGap, EventGap, SnapshotDiffers, StatusDiffers, TwoOpenRuns, OldRunOpen,
+		PendingAfterClose, EffectsUnflagged, WakeupLate, VisibilityMissing, VisibilityDiffers, OrphanTransitions, OrphanVisibility}
+}
+
 // Violation is an invariant that something stored breaks.
 type Violation struct {
 	Check       Check  `json:"check"`

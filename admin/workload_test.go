@@ -87,7 +87,8 @@ func (f *fixture) populate(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "delayed", TaskQueue: queue, StartDelay: time.Hour}, waiting)
 	require.NoError(t, err)
-	reset(ctx, t, c, "order")
+	require.NoError(t, reset(ctx, t, c, "order", 1).Get(ctx, nil))
+	require.NoError(t, reset(ctx, t, c, "busy", 15).Get(ctx, nil))
 	f.server.Kill()
 }
 
@@ -110,15 +111,16 @@ func (f *fixture) dial(ctx context.Context, t *testing.T) client.Client {
 	return c
 }
 
-// reset runs a workflow again from its first workflow task on.
-func reset(ctx context.Context, t *testing.T, c client.Client, id string) {
+// reset runs a workflow again from the end of its nth workflow task on.
+func reset(ctx context.Context, t *testing.T, c client.Client, id string, nth int) client.WorkflowRun {
 	t.Helper()
 	var point int64
-	for it := c.GetWorkflowHistory(ctx, id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); it.HasNext() && point == 0; {
+	for it := c.GetWorkflowHistory(ctx, id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); it.HasNext() && nth > 0; {
 		e, err := it.Next()
 		require.NoError(t, err)
 		if e.GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED {
 			point = e.GetEventId()
+			nth--
 		}
 	}
 	described, err := c.DescribeWorkflowExecution(ctx, id, "")
@@ -128,7 +130,7 @@ func reset(ctx context.Context, t *testing.T, c client.Client, id string) {
 		Reason: "again", WorkflowTaskFinishEventId: point, RequestId: uuid.NewString(),
 	})
 	require.NoError(t, err)
-	require.NoError(t, c.GetWorkflow(ctx, id, answer.GetRunId()).Get(ctx, nil))
+	return c.GetWorkflow(ctx, id, answer.GetRunId())
 }
 
 func withActivities(ctx workflow.Context) workflow.Context {

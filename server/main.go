@@ -30,6 +30,7 @@ func Main(name, short string, o *Options, services Services, flags func(*pflag.F
 	o.AddStoreFlags(cmd.Flags())
 	o.AddMemberFlags(cmd.Flags())
 	flags(cmd.Flags())
+	cmd.CompletionOptions.DisableDefaultCmd = true
 	if f := cmd.Flags().Lookup("http-address"); f != nil {
 		cmd.AddCommand(HealthcheckCommand(f.DefValue))
 	}

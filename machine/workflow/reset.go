@@ -64,7 +64,7 @@ func (s *State) CheckResetPoint(finishEventID int64) error {
 
 // ResetExclusions are the kinds that are not applied again, by a request's reapply type (deprecated) and its exclusions.
 func ResetExclusions(reapply enumspb.ResetReapplyType, exclude []enumspb.ResetReapplyExcludeType) []enumspb.ResetReapplyExcludeType {
-	switch reapply { //nolint:exhaustive // the others exclude nothing by themselves
+	switch reapply { // the others exclude nothing by themselves
 	case enumspb.RESET_REAPPLY_TYPE_NONE:
 		return []enumspb.ResetReapplyExcludeType{enumspb.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL, enumspb.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE,
 			enumspb.RESET_REAPPLY_EXCLUDE_TYPE_NEXUS, enumspb.RESET_REAPPLY_EXCLUDE_TYPE_CANCEL_REQUEST}

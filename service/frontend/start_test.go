@@ -163,7 +163,7 @@ func TestStartRefusals(t *testing.T) {
 		}),
 		start("override empty", func(r *startReq) { r.VersioningOverride = &workflowpb.VersioningOverride{} }),
 		start("override of the old form", func(r *startReq) {
-			//nolint:staticcheck // The deprecated form is what is tested.
+			// The deprecated form is what is tested.
 			r.VersioningOverride = &workflowpb.VersioningOverride{Behavior: enumspb.VERSIONING_BEHAVIOR_PINNED, PinnedVersion: "no dot"}
 		}),
 		{"callbacks 33", startRequestWith(func(r *startReq) {

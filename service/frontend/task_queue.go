@@ -28,7 +28,7 @@ func (h *Handler) DescribeTaskQueue(ctx context.Context, r *workflowservice.Desc
 	return h.matching.DescribeTaskQueue(ctx, &matchingpb.DescribeTaskQueueRequest{Partition: partition, Request: r})
 }
 
-//nolint:staticcheck // The enhanced mode is deprecated; clients still use it.
+// The enhanced mode is deprecated; clients still use it.
 func checkDescribe(r *workflowservice.DescribeTaskQueueRequest, p *matchingpb.Partition) error {
 	if r.GetReportStats() && p.GetNumber() > 0 {
 		return serviceerror.NewInvalidArgument("Statistics are those of the whole task queue: name the queue, not a partition.")

@@ -34,7 +34,7 @@ func queueConfig(change func(*configReq)) *configReq {
 		UpdateQueueRateLimit: rate(10)}, change)
 }
 
-//nolint:staticcheck // The enhanced mode is deprecated; clients still use it.
+// The enhanced mode is deprecated; clients still use it.
 func TestTaskQueueRefusals(t *testing.T) {
 	describe := func(name string, change func(*describeQueueReq)) refusal {
 		return refusal{name, describeQueue(change), invalid}

@@ -219,7 +219,7 @@ func TestRespondRefusals(t *testing.T) {
 	done := func(change func(*completedReq)) *completedReq {
 		return with(&completedReq{Namespace: testNamespace, TaskToken: token}, change)
 	}
-	//nolint:staticcheck // Old workers still send stamps.
+	// Old workers still send stamps.
 	longBuild := done(func(r *completedReq) {
 		r.WorkerVersionStamp = &commonpb.WorkerVersionStamp{BuildId: text(256), UseVersioning: true}
 	})

@@ -272,7 +272,7 @@ func checkVersioningOverride(o *workflowpb.VersioningOverride) error {
 
 // checkLegacyOverride checks the deprecated form of an override: a behavior beside a "deployment.build" string.
 func checkLegacyOverride(o *workflowpb.VersioningOverride) error {
-	//nolint:staticcheck // The deprecated fields are what is checked here.
+	// The deprecated fields are what is checked here.
 	behavior, version, deployment := o.GetBehavior(), o.GetPinnedVersion(), o.GetDeployment()
 	switch behavior {
 	case enumspb.VERSIONING_BEHAVIOR_PINNED:

@@ -34,7 +34,7 @@ func checkReset(r *workflowservice.ResetWorkflowExecutionRequest) error {
 	if r.GetWorkflowTaskFinishEventId() <= 1 {
 		return serviceerror.NewInvalidArgument("WorkflowTaskFinishEventId must be greater than 1 and at most the last event of the run.")
 	}
-	//nolint:staticcheck // Clients still send the deprecated field.
+	// Clients still send the deprecated field.
 	if reapply := r.GetResetReapplyType(); enumspb.ResetReapplyType_name[int32(reapply)] == "" {
 		return serviceerror.NewInvalidArgumentf("Unknown ResetReapplyType %d.", reapply)
 	}

@@ -61,7 +61,7 @@ func (h *Handler) RespondWorkflowTaskCompleted(ctx context.Context, r *workflows
 	}
 	if err := firstError(
 		checkIdentity(r.GetIdentity()),
-		//nolint:staticcheck // Old workers still send it.
+		// Old workers still send it.
 		checkWorkerVersion(r.GetWorkerVersionStamp()),
 		checkDeploymentOptions(r.GetDeploymentOptions()),
 	); err != nil {
@@ -89,7 +89,7 @@ func (h *Handler) RespondWorkflowTaskFailed(ctx context.Context, r *workflowserv
 	}
 	if err := firstError(
 		checkIdentity(r.GetIdentity()),
-		//nolint:staticcheck // Old workers still send it.
+		// Old workers still send it.
 		checkWorkerVersion(r.GetWorkerVersion()),
 		checkDeploymentOptions(r.GetDeploymentOptions()),
 	); err != nil {

@@ -165,7 +165,7 @@ func TestWorkflowRefusals(t *testing.T) {
 		{"request id 1001", with(aReset(), func(r *resetReq) { r.RequestId = text(1001) }), invalid},
 		{"event id missing", with(aReset(), func(r *resetReq) { r.WorkflowTaskFinishEventId = 0 }), invalid},
 		{"event id 1", with(aReset(), func(r *resetReq) { r.WorkflowTaskFinishEventId = 1 }), invalid},
-		//nolint:staticcheck // Clients still send the deprecated field.
+		// Clients still send the deprecated field.
 		{"reapply unknown", with(aReset(), func(r *resetReq) { r.ResetReapplyType = 99 }), invalid},
 		{"options without mask", with(aReset(), func(r *resetReq) {
 			r.PostResetOperations = []*workflowpb.PostResetOperation{{Variant: &workflowpb.PostResetOperation_UpdateWorkflowOptions_{

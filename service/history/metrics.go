@@ -48,6 +48,8 @@ func (s *Service) register(registerer prometheus.Registerer) {
 		}),
 		gauge("effects_pending", "Effects that are being carried out.", func() float64 { return float64(s.effects.count()) }),
 		gauge("timers", "Wake-ups in memory.", func() float64 { return float64(s.timers.count()) }),
+		gauge("shards_recovering", "Shards of which the work under way at their former owner is being resumed.",
+			func() float64 { return float64(s.recovering.Load()) }),
 		gauge("shards_owned", "Shards that this host owns.", func() float64 { return float64(s.ownership.count()) }),
 	)
 }

@@ -9,6 +9,19 @@ import (
 	"github.com/perdure/perdure/persistence"
 )
 
+// recoverSoon is recover in the background.
+func (s *Service) recoverSoon(shards []persistence.ShardID) {
+	count := int64(len(shards))
+	s.recovering.Add(count)
+	recovers := s.background(func() {
+		defer s.recovering.Add(-count)
+		s.recover(shards)
+	})
+	if !recovers {
+		s.recovering.Add(-count)
+	}
+}
+
 // recover resumes what the former owner of shards left under way: the effects of runs that carry the flag, and the wake-ups
 // within the horizon. Sleeping runs are not loaded.
 func (s *Service) recover(shards []persistence.ShardID) {

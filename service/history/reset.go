@@ -80,7 +80,7 @@ func (x *access) reset(req *workflowservice.ResetWorkflowExecutionRequest) (stri
 	}
 	tx, err := workflow.Reset(workflow.Resetting{
 		NewRunID: id, RequestID: req.GetRequestId(), Reason: req.GetReason(), Between: between, Later: later,
-		Exclude: workflow.ResetExclusions(req.GetResetReapplyType(), req.GetResetReapplyExcludeTypes()), //nolint:staticcheck // clients still send it
+		Exclude: workflow.ResetExclusions(req.GetResetReapplyType(), req.GetResetReapplyExcludeTypes()), // clients still send it
 	}, folded, x.now, x.env(""))
 	if err != nil {
 		return "", err

@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -71,10 +72,12 @@ type Service struct {
 
 	placement Placement // nil: this host is to own everything
 	ownership ownership
-	chains    chains
-	cache     *cache
-	timers    *timers
-	effects   *effects
+	// recovering counts the shards that recover is busy with.
+	recovering atomic.Int64
+	chains     chains
+	cache      *cache
+	timers     *timers
+	effects    *effects
 
 	// ctx is that of background work and of waiting calls; it ends with the service.
 	ctx     context.Context

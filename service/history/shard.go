@@ -154,7 +154,7 @@ func (s *Service) Take(ctx context.Context, shards []persistence.ShardID) error 
 	if err := s.take(ctx, shards); err != nil {
 		return err
 	}
-	s.background(func() { s.recover(shards) })
+	s.recoverSoon(shards)
 	return nil
 }
 
@@ -245,7 +245,7 @@ func (s *Service) takeHeld() {
 			return s.take(ctx, shards)
 		})
 		if taken && len(shards) > 0 {
-			s.background(func() { s.recover(shards) })
+			s.recoverSoon(shards)
 		}
 	}
 }

@@ -70,7 +70,7 @@ func startOf(namespaceID string, r *workflowservice.StartWorkflowExecutionReques
 		reuse:    r.GetWorkflowIdReusePolicy(),
 		conflict: r.GetWorkflowIdConflictPolicy(),
 	}
-	if st.reuse == enumspb.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING { //nolint:staticcheck // old clients still send it
+	if st.reuse == enumspb.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING { // old clients still send it
 		st.reuse, st.conflict = enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE, enumspb.WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING
 	}
 	if st.conflict == enumspb.WORKFLOW_ID_CONFLICT_POLICY_UNSPECIFIED {

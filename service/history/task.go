@@ -271,7 +271,7 @@ func (s *Service) RespondWorkflowTaskFailed(ctx context.Context, in *historypb.R
 			return tx.FailTask(token, workflow.TaskFailure{
 				Cause: req.GetCause(), Failure: req.GetFailure(), Identity: req.GetIdentity(),
 				Event: func(a *eventpb.WorkflowTaskFailedEventAttributes) {
-					a.BinaryChecksum, a.WorkerVersion = req.GetBinaryChecksum(), req.GetWorkerVersion() //nolint:staticcheck // old workers still send them
+					a.BinaryChecksum, a.WorkerVersion = req.GetBinaryChecksum(), req.GetWorkerVersion() // old workers still send them
 				},
 			})
 		})

@@ -195,3 +195,15 @@ func TestManyTimers(t *testing.T) {
 		require.Len(t, fired, n)
 	})
 }
+
+// A wake-up from a time when the shard was last owned does not hide an earlier one that is read from the store.
+func TestFoundWakeupComesEarlier(t *testing.T) {
+	timers, now := newTimers(), time.Now()
+	key := workflowKey("ns", "w")
+	timers.set(key, "run", now.Add(time.Hour))
+	timers.found(key, "run", now.Add(time.Minute))
+	timers.found(key, "run", now.Add(2*time.Minute))
+	due, _ := timers.due(now.Add(time.Minute), 1)
+	require.Len(t, due, 1)
+	require.Zero(t, timers.count())
+}

@@ -216,7 +216,8 @@ func (p *partition) offer(data *statepb.Task, forwarded bool) (*task, string, er
 	}
 	t := &task{source: sourceFresh, level: level, data: data, forwarded: forwarded, outcome: make(chan outcome, 1)}
 	t.key = p.newKey(level, data)
-	if !p.key.sticky && (crowded || p.matcher.behind(level, now)) {
+	// A forwarded task has its turn among the tasks here, however old they are.
+	if !p.key.sticky && (crowded || !forwarded && p.matcher.behind(level, now)) {
 		return t, "", nil
 	}
 	t.offered = true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"sync"
 	"testing"
@@ -42,6 +43,35 @@ type fakeQueue struct {
 	epoch    persistence.Epoch
 	metadata []byte
 	tasks    map[persistence.TaskKey][]byte
+	// order is the keys by level, in order.
+	order map[int16][]persistence.TaskKey
+}
+
+func newFakeQueue() *fakeQueue {
+	return &fakeQueue{tasks: make(map[persistence.TaskKey][]byte), order: make(map[int16][]persistence.TaskKey)}
+}
+
+// from is the place of the first key of a level that is not before another.
+func (q *fakeQueue) from(level int16, key persistence.TaskKey) int {
+	keys := q.order[level]
+	return sort.Search(len(keys), func(i int) bool { return !before(keys[i], key) })
+}
+
+func (q *fakeQueue) put(key persistence.TaskKey, task []byte) {
+	if _, exists := q.tasks[key]; exists {
+		panic(fmt.Sprintf("task key %v used twice", key))
+	}
+	q.tasks[key] = task
+	q.order[key.Level] = slices.Insert(q.order[key.Level], q.from(key.Level, key), key)
+}
+
+func (q *fakeQueue) delete(r persistence.TaskRange) {
+	from := q.from(r.Level, r.From)
+	to := from
+	for keys := q.order[r.Level]; to < len(keys) && !before(r.To, keys[to]); to++ {
+		delete(q.tasks, keys[to])
+	}
+	q.order[r.Level] = slices.Delete(q.order[r.Level], from, to)
 }
 
 func newFakeStore() *fakeStore {
@@ -193,7 +223,7 @@ func (f *fakeStore) TakeQueue(ctx context.Context, _ string, key persistence.Que
 	err = f.call(ctx, "take", func() error {
 		stored := f.queues[key]
 		if stored == nil {
-			stored = &fakeQueue{tasks: make(map[persistence.TaskKey][]byte)}
+			stored = newFakeQueue()
 			f.queues[key] = stored
 		}
 		stored.epoch++
@@ -213,10 +243,7 @@ func (f *fakeStore) WriteTasks(ctx context.Context, key persistence.QueueKey, ep
 			return persistence.ErrFenced
 		}
 		for _, t := range tasks {
-			if _, exists := q.tasks[t.Key]; exists {
-				panic(fmt.Sprintf("task key %v used twice", t.Key))
-			}
-			q.tasks[t.Key] = t.Task
+			q.put(t.Key, t.Task)
 		}
 		return nil
 	})
@@ -228,13 +255,12 @@ func (f *fakeStore) ReadTasks(ctx context.Context, key persistence.QueueKey, lev
 		if q == nil {
 			return nil
 		}
-		for k, t := range q.tasks {
-			if k.Level == level && before(after, k) {
-				rows = append(rows, persistence.BacklogTask{Key: k, Task: t})
+		keys := q.order[level]
+		for i := q.from(level, after); i < len(keys) && len(rows) < limit; i++ {
+			if keys[i] != after {
+				rows = append(rows, persistence.BacklogTask{Key: keys[i], Task: q.tasks[keys[i]]})
 			}
 		}
-		sort.Slice(rows, func(i, j int) bool { return before(rows[i].Key, rows[j].Key) })
-		rows = rows[:min(len(rows), limit)]
 		return nil
 	})
 	return rows, err
@@ -247,12 +273,8 @@ func (f *fakeStore) UpdateQueue(ctx context.Context, key persistence.QueueKey, e
 			return persistence.ErrFenced
 		}
 		q.metadata = metadata
-		for k := range q.tasks {
-			for _, r := range ranges {
-				if k.Level == r.Level && !before(k, r.From) && !before(r.To, k) {
-					delete(q.tasks, k)
-				}
-			}
+		for _, r := range ranges {
+			q.delete(r)
 		}
 		return nil
 	})
@@ -268,6 +290,10 @@ type fakeHistory struct {
 	order    []string
 	obsolete map[string]bool
 	calls    int
+	// forget: the order of the starts is not kept.
+	forget bool
+	// startAll: the same task is started again and again.
+	startAll bool
 	// fault runs at each call: committed says whether the start takes effect all the same.
 	fault func(task string) (committed bool, err error)
 	// latency, if set, is how long a call takes before it has an effect.
@@ -323,12 +349,17 @@ func (h *fakeHistory) record(ctx context.Context, task, requestID string) error 
 }
 
 func (h *fakeHistory) commit(task, requestID string) error {
+	if h.startAll {
+		return nil
+	}
 	switch started := h.started[task]; {
 	case h.obsolete[task], started != "" && started != requestID:
 		return serviceerror.NewNotFound("task not found")
 	case started == "":
 		h.started[task] = requestID
-		h.order = append(h.order, task)
+		if !h.forget {
+			h.order = append(h.order, task)
+		}
 	}
 	return nil
 }

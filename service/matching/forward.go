@@ -23,11 +23,18 @@ const (
 	// does (within forwardPolled) it is one, which tells the parent of the backlog.
 	forwardTasksMax = 16
 	forwardPolled   = time.Second
+	// Where fairness keys are limited there are more of them, forwardKeysMax, at most forwardKeyMax of one key, and they come back
+	// after forwardKeysWait: those of a key beyond its limit are not to keep those of others from the parent.
+	forwardKeysMax  = 64
+	forwardKeyMax   = 2
+	forwardKeysWait = 2 * time.Second
 	// forwardWait is how long a stored task waits at the parent. forwardMargin is how long before its end the parent answers.
-	forwardWait   = 10 * time.Second
+	forwardWait   = 30 * time.Second
 	forwardMargin = 50 * time.Millisecond
 	// forwardRetryDelay is the pause after an attempt that failed or was refused.
 	forwardRetryDelay = 100 * time.Millisecond
+	// refusalsMax is how often that pause doubles while the parent refuses stored tasks: too many wait there.
+	refusalsMax = 4
 )
 
 // forwards is true if the partition has a parent.
@@ -111,60 +118,92 @@ func (p *partition) wantForward() {
 	if !p.forwards() || p.closed {
 		return
 	}
-	for p.forwarding < p.forwardsMax() && p.matcher.polls.Len() == 0 && p.storedWaiting() {
+	for p.forwarding < p.forwardsMax() && p.matcher.polls.Len() == 0 {
 		t := p.takeStored()
+		if t == nil {
+			return
+		}
 		p.forwarding++
 		ctx := p.life()
-		p.service.spawn(func() { p.forwardStored(ctx, t) })
+		wait := forwardWait
+		if p.matcher.purse.keys {
+			wait = forwardKeysWait
+		}
+		p.service.spawn(func() { p.forwardStored(ctx, t, wait) })
 	}
 }
 
 func (p *partition) forwardsMax() int {
-	if !p.lastPoll.IsZero() && p.service.now().Sub(p.lastPoll) < forwardPolled {
+	if p.matcher.purse.keys {
+		return forwardKeysMax
+	}
+	if p.refusals > 0 || !p.lastPoll.IsZero() && p.service.now().Sub(p.lastPoll) < forwardPolled {
 		return 1
 	}
 	return forwardTasksMax
 }
 
-func (p *partition) storedWaiting() bool {
-	for _, l := range p.matcher.lanes {
-		if l != nil && l.backlog.first() != nil {
-			return true
-		}
-	}
-	return false
-}
-
-// takeStored takes the first stored task out of the line. Locked by the caller.
+// takeStored takes the first stored task out of the line; nil: there is none. Where keys are limited, only some tasks of a key wait
+// at the parent at a time: they may wait for long, and others are not to wait behind them. Locked by the caller.
 func (p *partition) takeStored() *task {
 	for _, l := range p.matcher.lanes {
 		if l == nil {
 			continue
 		}
-		if t := l.backlog.first(); t != nil {
-			p.matcher.remove(t)
-			p.level(t).waiting--
-			return t
+		for t := l.backlog.first(); t != nil; t = l.backlog.first() {
+			if p.matcher.purse.keys && p.forwardedKeys[t.fairnessKey()] >= forwardKeyMax {
+				l.park(t)
+				continue
+			}
+			return p.takeOut(t)
+		}
+		for key, parked := range l.parked {
+			if t := parked.first(); t.source == sourceBacklog && p.forwardedKeys[key] < forwardKeyMax {
+				return p.takeOut(t)
+			}
 		}
 	}
 	return nil
 }
 
+func (p *partition) takeOut(t *task) *task {
+	p.matcher.remove(t)
+	p.level(t).waiting--
+	if p.forwardedKeys == nil {
+		p.forwardedKeys = make(map[string]int)
+	}
+	p.forwardedKeys[t.fairnessKey()]++
+	return t
+}
+
 // forwardStored offers a stored task at the parent. If no poll gets it there, it is back in the line.
-func (p *partition) forwardStored(ctx context.Context, t *task) {
+func (p *partition) forwardStored(ctx context.Context, t *task, longest time.Duration) {
 	begun := p.service.now()
-	wait, cancel := context.WithTimeout(ctx, forwardWait)
+	wait, cancel := context.WithTimeout(ctx, longest)
 	matched := false
 	if t.data != nil { // else it cannot be sent; a poll here finds out
 		matched, _ = p.forwardTask(wait, t.data)
 	}
 	cancel()
-	if !matched && p.service.now().Sub(begun) < forwardWait/2 {
-		pause(ctx, forwardRetryDelay)
+	refused := !matched && p.service.now().Sub(begun) < longest/2
+	p.mu.Lock()
+	if !refused {
+		p.refusals = 0
+	}
+	delay := forwardRetryDelay << p.refusals
+	if refused {
+		p.refusals = min(p.refusals+1, refusalsMax)
+	}
+	p.mu.Unlock()
+	if refused {
+		pause(ctx, delay)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.forwarding--
+	if p.forwardedKeys[t.fairnessKey()]--; p.forwardedKeys[t.fairnessKey()] == 0 {
+		delete(p.forwardedKeys, t.fairnessKey())
+	}
 	switch {
 	case p.closed:
 	case matched:

@@ -192,6 +192,7 @@ func (l *limiter) take(ctx context.Context, wanted, returned map[string]int) (ma
 		}
 	}
 	if len(wanted) == 0 {
+		l.distribute(now) // what came back may be what others wait for
 		l.mu.Unlock()
 		return nil, nil
 	}
@@ -281,11 +282,15 @@ func (l *limiter) share(name string, wanted int, now time.Time) time.Duration {
 	}
 	most := max(1, int(b.rate*grantMax.Seconds()))
 	valid := max(grantValid, time.Duration(grantValidTokens/b.rate*float64(time.Second)))
-	left := there
+	left, without := there, false
 	for i := range l.waiters {
 		w := l.waiters[i]
 		n := max(w.wanted[name], 0)
-		if n == 0 || left == 0 {
+		if n == 0 {
+			continue
+		}
+		if left == 0 {
+			without = true
 			continue
 		}
 		share := min(n, most, left)
@@ -296,6 +301,9 @@ func (l *limiter) share(name string, wanted int, now time.Time) time.Duration {
 		left -= share
 	}
 	b.tokens -= float64(there - left)
+	if without {
+		return b.until(1, now)
+	}
 	return 0
 }
 

@@ -376,7 +376,7 @@ func (l *lane) freshWaiting() int {
 
 // oldest is the create time of the oldest task that waits at the level; zero: none waits. It may be oldestKept old.
 func (l *lane) oldest(now time.Time) time.Time {
-	if since := now.Sub(l.oldestAt); since >= 0 && since < oldestKept && !l.oldestTime.IsZero() && l.backlog.first() != nil {
+	if since := now.Sub(l.oldestAt); since >= 0 && since < oldestKept && l.backlog.first() != nil {
 		return l.oldestTime
 	}
 	return l.oldestNow(now)

@@ -70,6 +70,9 @@ type partition struct {
 	// away are the polls that wait at the parent, forwarding the number of stored tasks that do.
 	away       map[*poll]struct{}
 	forwarding int
+	// forwardedKeys is that number by fairness key.
+	forwardedKeys map[string]int
+	refusals      int // of stored tasks by the parent, in a row
 	// monitoring: the root talks to the other partitions, at once when kicked. extra is the number after the last partition that
 	// had a row when this root was loaded.
 	monitoring bool

@@ -197,23 +197,35 @@ func (p *partition) waitHere(ctx context.Context, call pollCall) (t *task, ended
 	if err := p.join(call); err != nil {
 		return nil, false, err
 	}
-	var over <-chan time.Time
+	var over <-chan time.Time // never, at a root
+	var timer *time.Timer
 	if p.forwards() {
-		timer := time.NewTimer(p.pollHold())
+		timer = time.NewTimer(p.pollHold(false))
 		defer timer.Stop()
 		over = timer.C
 	}
-	select {
-	case t := <-call.poll.given:
-		return t, t == nil, nil
-	case <-over:
-	case <-ctx.Done():
+	for waiting := true; waiting; {
+		select {
+		case t := <-call.poll.given:
+			return t, t == nil, nil
+		case <-over:
+			if hold := p.pollHold(true); hold > 0 {
+				timer.Reset(hold)
+			} else {
+				waiting = false
+			}
+		case <-ctx.Done():
+			waiting = false
+		}
 	}
 	p.mu.Lock()
 	p.seenPoll(p.service.now())
 	removed := p.matcher.removePoll(call.poll)
 	if removed {
 		p.wantForward()
+		if p.matcher.polls.Len() == 0 && p.matcher.purse.holdsKeys(p.service.now()) {
+			p.fetchTokens() // they are given back
+		}
 	}
 	p.mu.Unlock()
 	if removed {
@@ -224,25 +236,30 @@ func (p *partition) waitHere(ctx context.Context, call pollCall) (t *task, ended
 	return t, t == nil, nil
 }
 
-// pollHold is how long a poll waits here before it is forwarded: for as long as tasks wait here for their turn, since they go when
-// their limit allows, and on a busy partition for a moment.
-func (p *partition) pollHold() time.Duration {
+// pollHold is how long a poll waits here before it is forwarded, or again: for as long as tasks wait here that may go when the
+// queue's limit allows, and at first, on a busy partition, for a moment.
+func (p *partition) pollHold(again bool) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.service.now()
-	if len(p.wanted) > 0 {
+	if p.wanted[queueLimit] > 0 {
 		return tokenWaitMax
 	}
+	if again || p.empties() || len(p.wanted) == 0 && p.addedPerSecond(now) < holdRate {
+		return 0
+	}
+	return forwardHold // a task may come, or the token of a key
+}
+
+// addedPerSecond is the rate at which tasks come. Locked by the caller.
+func (p *partition) addedPerSecond(now time.Time) float64 {
 	added := 0.0
 	for _, l := range p.matcher.lanes {
 		if l != nil {
 			added += l.added.perSecond(now)
 		}
 	}
-	if p.empties() || added < holdRate {
-		return 0
-	}
-	return forwardHold
+	return added
 }
 
 func (p *partition) join(call pollCall) error {

@@ -88,6 +88,32 @@ func (p *purse) wanted(name string, waiting int) int {
 	return waiting
 }
 
+// holdsKeys is true if there are tokens of keys.
+func (p *purse) holdsKeys(now time.Time) bool {
+	for name := range p.held {
+		if name != queueLimit && p.has(name, now) {
+			return true
+		}
+	}
+	return false
+}
+
+// giveUpKeys takes out the tokens of keys: their tasks may go elsewhere.
+func (p *purse) giveUpKeys(now time.Time) map[string]int32 {
+	var given map[string]int32
+	for name, h := range p.held {
+		if name == queueLimit || !p.has(name, now) {
+			continue
+		}
+		if given == nil {
+			given = make(map[string]int32)
+		}
+		given[name] = int32(h.n)
+		h.n = 0
+	}
+	return given
+}
+
 // expire forgets tokens that cannot be used any more, so that keys that are quiet take no memory.
 func (p *purse) expire(now time.Time) {
 	for name, h := range p.held {

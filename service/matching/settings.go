@@ -202,9 +202,9 @@ func (p *partition) applyLimits() {
 		return
 	}
 	limited := queueLimited || keysLimited
-	if p.limiter == nil && limited && !p.closed {
+	fresh := p.limiter == nil && limited && !p.closed
+	if fresh {
 		p.limiter = newLimiter(p.service.now, p.renewTokens)
-		p.admitTokens()
 	}
 	if p.limiter != nil {
 		weights := p.settings.weights()
@@ -212,6 +212,9 @@ func (p *partition) applyLimits() {
 		p.limiter.setRates(queue, key, func(fairnessKey string) float64 {
 			return weightOf(weights, fairnessKey, named.get(fairnessKey))
 		})
+	}
+	if fresh {
+		p.admitTokens()
 	}
 }
 

@@ -94,15 +94,23 @@ func (p *partition) fetchLoop(ctx context.Context) {
 
 // tokenRequest is what to ask for; nil: nothing. Locked by the caller.
 func (p *partition) tokenRequest() *matchingpb.TakeTokensRequest {
-	if p.closed || len(p.wanted) == 0 && !p.reportDue {
+	if p.closed {
 		return nil
 	}
 	now := p.service.now()
 	p.matcher.purse.expire(now)
+	var returned map[string]int32
+	if p.matcher.polls.Len() == 0 {
+		returned = p.matcher.purse.giveUpKeys(now)
+	}
+	if len(p.wanted) == 0 && len(returned) == 0 && !p.reportDue {
+		return nil
+	}
 	request := &matchingpb.TakeTokensRequest{
 		Partition:   p.key.root().proto(),
 		Asker:       p.key.Partition,
 		Wanted:      make(map[string]int32, len(p.wanted)),
+		Returned:    returned,
 		WorkerLimit: p.worker.proto(now),
 	}
 	for name, n := range p.wanted {

@@ -36,7 +36,7 @@ var activities = []point{
 	{"8.33 a queued task of a paused activity is dropped", pausedQueuedActivity},
 }
 
-// running starts a workflow with one activity and takes the activity's first task.
+// runningActivity starts a workflow with one activity and takes the activity's first task.
 func (e *env) runningActivity(mods ...func(*activityAttributes)) (run string, a *activityTask) {
 	e.Helper()
 	run = e.start()

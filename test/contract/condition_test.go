@@ -120,7 +120,7 @@ func startTerminating(e *env) {
 		func(r *startRequest) {
 			r.WorkflowIdConflictPolicy = enumspb.WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING
 		},
-		func(r *startRequest) { r.WorkflowIdReusePolicy = enumspb.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING }, //nolint:staticcheck // old clients send it
+		func(r *startRequest) { r.WorkflowIdReusePolicy = enumspb.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING }, // old clients send it
 	} {
 		old := do(e, e.api.StartWorkflowExecution, e.newStart(func(r *startRequest) { r.WorkflowIdConflictPolicy = enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING })).RunId
 		e.pass(1100 * time.Millisecond) // the id may have a minimal interval
@@ -153,7 +153,7 @@ func startAfterClose(e *env) {
 }
 
 func contradictingPolicies(e *env) {
-	const terminateIfRunning = enumspb.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING //nolint:staticcheck // old clients send it
+	const terminateIfRunning = enumspb.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING // old clients send it
 	e.refusedStarts(
 		func(r *startRequest) {
 			r.WorkflowIdReusePolicy, r.WorkflowIdConflictPolicy = terminateIfRunning, enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING

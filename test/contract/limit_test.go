@@ -204,6 +204,11 @@ func linksAndCallbacks(e *env) {
 		},
 		func(r *startRequest) { r.CompletionCallbacks = callback("no url", nil) },
 	)
+	refused[*serviceerror.FailedPrecondition](e, e.api.StartWorkflowExecution, e.newStart(func(r *startRequest) {
+		for range 33 {
+			r.CompletionCallbacks = append(r.CompletionCallbacks, callback("http://x/", nil)...)
+		}
+	}))
 }
 
 func stateSize(e *env) {

@@ -34,7 +34,7 @@ type (
 )
 
 // emptyPoll is the deadline of a poll that should find nothing; it is answered a second before.
-const emptyPoll = 2500 * time.Millisecond
+const emptyPoll = 4 * time.Second
 
 func (e *env) sticky() *taskqueuepb.TaskQueue {
 	return &taskqueuepb.TaskQueue{Name: e.id + "-sticky", Kind: enumspb.TASK_QUEUE_KIND_STICKY, NormalName: e.queue}
@@ -109,14 +109,12 @@ func (e *env) completeWith(t *task, mod func(*completeRequest), commands ...*com
 
 func completion(t *task, mod func(*completeRequest), commands ...*commandpb.Command) *completeRequest {
 	req := &completeRequest{TaskToken: t.TaskToken, Identity: "worker", Commands: commands}
-	req.Capabilities = &completeRequest_Capabilities{DiscardSpeculativeWorkflowTaskWithEvents: true}
+	req.Capabilities = &workflowservice.RespondWorkflowTaskCompletedRequest_Capabilities{DiscardSpeculativeWorkflowTaskWithEvents: true}
 	if mod != nil {
 		mod(req)
 	}
 	return req
 }
-
-type completeRequest_Capabilities = workflowservice.RespondWorkflowTaskCompletedRequest_Capabilities
 
 func returnNew(r *completeRequest) { r.ReturnNewWorkflowTask = true }
 

@@ -192,3 +192,28 @@ func TestConnectionLimit(t *testing.T) {
 	f.awaitWell(l)
 	l.finish(f)
 }
+
+// The database hangs and goes on as if nothing had happened: for a moment, and for longer than a commit may take and a lease lasts. What
+// was sent meanwhile arrives late, and is fenced if somebody has given up on it.
+func TestPostgresStalls(t *testing.T) {
+	f := newFleet(t)
+	l := f.startLoad(parallelJourneys)
+	l.await(parallelJourneys)
+	stall := func(wait func()) {
+		for _, n := range f.nodes() {
+			n.database.set(stalled)
+		}
+		wait()
+		for _, n := range f.nodes() {
+			n.database.set(open)
+		}
+		f.awaitWell(l)
+	}
+	stall(f.awaitNotReady)
+	stall(func() {
+		f.awaitNotReady()
+		awaitLease(t)
+	})
+	f.requireBoundedPools()
+	l.finish(f)
+}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,14 +55,36 @@ type node struct {
 
 func newFleet(t testing.TB) *fleet { return newFleetOn(t, pgtest.URL(t)) }
 
-func newFleetOn(t testing.TB, database string) *fleet {
+// newFleetOn uses a database, and gives every process more arguments.
+func newFleetOn(t testing.TB, database string, args ...string) *fleet {
 	t.Helper()
 	f := &fleet{t: t, database: database}
 	for range 2 {
-		f.history = append(f.history, f.node("history"))
-		f.matching = append(f.matching, f.node("matching"))
-		f.frontends = append(f.frontends, f.node("frontend"))
+		f.history = append(f.history, f.node("history", args...))
+		f.matching = append(f.matching, f.node("matching", args...))
+		f.frontends = append(f.frontends, f.node("frontend", args...))
 	}
+	f.start()
+	return f
+}
+
+// newPair is a fleet of two processes that run all services each. Both count as frontends.
+func newPair(t testing.TB) *fleet {
+	t.Helper()
+	f := &fleet{t: t, database: pgtest.URL(t)}
+	for range 2 {
+		internal := harness.FreeAddr(t)
+		n := f.node("perdure")
+		n.internal = newLink(t, internal)
+		n.args = append([]string{"server", "start", "--internal-address", internal, "--advertise-address", n.internal.address}, n.args...)
+		f.frontends = append(f.frontends, n)
+	}
+	f.start()
+	return f
+}
+
+func (f *fleet) start() {
+	f.t.Helper()
 	var addresses []resolver.Address
 	for _, n := range f.nodes() {
 		n.start()
@@ -72,18 +95,17 @@ func newFleetOn(t testing.TB, database string) *fleet {
 	f.resolver = manual.NewBuilderWithScheme("fleet")
 	f.resolver.InitialState(resolver.State{Addresses: addresses})
 	f.awaitReady()
-	return f
 }
 
-func (f *fleet) node(service string) *node {
+func (f *fleet) node(service string, args ...string) *node {
 	grpcAddress := harness.FreeAddr(f.t)
 	u, err := url.Parse(f.database)
 	require.NoError(f.t, err)
 	n := &node{t: f.t, service: service, http: harness.FreeAddr(f.t), database: newLink(f.t, u.Host)}
 	u.Host = n.database.address
 	n.env = []string{"PERDURE_POSTGRES=" + u.String()}
-	n.args = []string{"--grpc-address", grpcAddress, "--http-address", n.http}
-	if service == "frontend" {
+	n.args = append([]string{"--grpc-address", grpcAddress, "--http-address", n.http}, args...)
+	if service == "frontend" || service == "perdure" {
 		n.public = grpcAddress
 		n.args = append(n.args, "--namespace", "default")
 	} else {
@@ -95,11 +117,7 @@ func (f *fleet) node(service string) *node {
 
 // nodes are all of them.
 func (f *fleet) nodes() []*node {
-	var all []*node
-	for i := range f.history {
-		all = append(all, f.history[i], f.matching[i], f.frontends[i])
-	}
-	return all
+	return slices.Concat(f.history, f.matching, f.frontends)
 }
 
 func (f *fleet) awaitReady() {
@@ -248,4 +266,4 @@ func (f *fleet) show(workflowID string) string {
 // pick returns a node for a number that the caller draws.
 func pick(nodes []*node, i int) *node { return nodes[i%len(nodes)] }
 
-func (n *node) String() string { return fmt.Sprintf("%s at %s", n.service, n.args[1]) }
+func (n *node) String() string { return n.service + " with " + n.http }

@@ -35,6 +35,8 @@ const (
 	open linkState = iota
 	refusing
 	silent
+	// stalled delays everything and loses nothing: a disk or a host that hangs for a while.
+	stalled
 )
 
 func newLink(t testing.TB, target string) *link {
@@ -151,14 +153,20 @@ func (l *link) copy(to, from net.Conn) {
 
 // pass waits while the link is silent; false: the connection is of no more use.
 func (l *link) pass() bool {
-	l.mu.Lock()
-	state, change := l.state, l.change
-	l.mu.Unlock()
-	if state == silent {
-		<-change
-		return false
+	for {
+		l.mu.Lock()
+		state, change := l.state, l.change
+		l.mu.Unlock()
+		switch state {
+		case silent:
+			<-change
+			return false
+		case stalled:
+			<-change
+		default:
+			return state == open
+		}
 	}
-	return state == open
 }
 
 func (l *link) drop(c net.Conn) {

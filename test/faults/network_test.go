@@ -1,9 +1,16 @@
 package faults
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+
+	"github.com/perdure/perdure/cluster/certs/certstest"
+	"github.com/perdure/perdure/persistence/sql/postgres/pgtest"
+	"github.com/perdure/perdure/test/harness"
 )
 
 // The connections between processes break again and again.
@@ -56,5 +63,36 @@ func TestAddressChanges(t *testing.T) {
 		n.awaitReady()
 		l.await(parallelJourneys)
 	}
+	l.finish(f)
+}
+
+// Services speak mutual TLS with each other: who has no certificate of theirs is not served.
+func TestMutualTLSBetweenServices(t *testing.T) {
+	files := certstest.NewAuthority(t).Write(t, t.TempDir(), "perdure.internal", 1)
+	tls := []string{
+		"--internal-tls-cert", files.Cert, "--internal-tls-key", files.Key, "--internal-tls-ca", files.CA, "--internal-tls-server-name", "perdure.internal",
+	}
+	f := newFleetOn(t, pgtest.URL(t), tls...)
+	l := f.startLoad(parallelJourneys)
+	l.await(parallelJourneys)
+
+	// A process of the same cluster, but without TLS.
+	stranger := f.node("frontend")
+	stranger.start()
+	stranger.current().AwaitReady(stranger.public)
+	c, err := client.NewLazyClient(client.Options{HostPort: stranger.public, Logger: harness.Quiet{}})
+	require.NoError(t, err)
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	_, err = c.DescribeWorkflowExecution(ctx, journeyID(1), "")
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "not found")
+	stranger.kill()
+
+	f.history[0].kill()
+	l.await(parallelJourneys)
+	f.history[0].start()
+	f.awaitReady()
 	l.finish(f)
 }

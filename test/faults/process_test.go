@@ -83,6 +83,26 @@ func TestKillEverything(t *testing.T) {
 	l.finish(f)
 }
 
+// Processes that run all services each share the work, and go on without each other.
+func TestAllInOneProcesses(t *testing.T) {
+	f := newPair(t)
+	l := f.startLoad(parallelJourneys)
+	for _, n := range f.frontends {
+		l.await(parallelJourneys)
+		n.kill()
+		l.await(parallelJourneys)
+		n.start()
+		n.awaitReady()
+	}
+	for _, n := range f.frontends {
+		l.await(parallelJourneys)
+		n.stop()
+		n.start()
+		n.awaitReady()
+	}
+	l.finish(f)
+}
+
 // takeoverMax is how long the shards of a dead host may be without an owner.
 const takeoverMax = 5 * time.Second
 

@@ -99,6 +99,12 @@ var soakFaults = []fault{
 		s.pause(4 * time.Second)
 		n.database.set(open)
 	}},
+	{"the database stalls for a process", 2, func(s *soak) {
+		n := s.any()
+		n.database.set(stalled)
+		s.pause(4 * time.Second)
+		n.database.set(open)
+	}},
 	{"connections to a process cut", 6, func(s *soak) { s.owner().internal.cut() }},
 	{"a process unreachable, in silence", 2, func(s *soak) {
 		n := s.owner()

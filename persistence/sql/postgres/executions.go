@@ -137,7 +137,7 @@ func timeOrZero(nanos *int64) time.Time {
 func (s *Store) ListRuns(ctx context.Context, key persistence.ExecutionKey, limit int) ([]*persistence.Run, error) {
 	args, err := executionArgs(key)
 	if err != nil {
-		return nil, nil //nolint:nilerr // under such a key there is nothing
+		return nil, nil // under such a key there is nothing
 	}
 	var runs []*persistence.Run
 	err = s.readRows(ctx, "list runs", settingsGeneric, func(rows pgx.Rows) error {

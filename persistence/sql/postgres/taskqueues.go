@@ -57,7 +57,7 @@ func scanQueue(row pgx.Row) (*persistence.Queue, error) {
 func (s *Store) ListQueues(ctx context.Context, namespaceID, taskQueue string) ([]*persistence.Queue, error) {
 	id, err := newQueueID(persistence.QueueKey{NamespaceID: namespaceID, TaskQueue: taskQueue})
 	if err != nil {
-		return nil, nil //nolint:nilerr // there is nothing under such a name
+		return nil, nil // there is nothing under such a name
 	}
 	var queues []*persistence.Queue
 	err = s.readRows(ctx, "list queues", settingsGeneric, func(rows pgx.Rows) error {
@@ -76,7 +76,7 @@ func (s *Store) ReadTasks(ctx context.Context, key persistence.QueueKey, level i
 	[]persistence.BacklogTask, error) {
 	args, err := queueArgs(key)
 	if err != nil {
-		return nil, nil //nolint:nilerr // there is nothing under such a key
+		return nil, nil // there is nothing under such a key
 	}
 	var tasks []persistence.BacklogTask
 	err = s.readRows(ctx, "read tasks", settingsGeneric, func(rows pgx.Rows) error {
@@ -96,7 +96,7 @@ func (s *Store) CountTasks(ctx context.Context, key persistence.QueueKey, belowI
 	counts := make(map[int16]int64)
 	args, err := queueArgs(key)
 	if err != nil {
-		return counts, nil //nolint:nilerr // there is nothing under such a key
+		return counts, nil // there is nothing under such a key
 	}
 	err = s.readRows(ctx, "count tasks", settingsGeneric, func(rows pgx.Rows) error {
 		var level int16
