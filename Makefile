@@ -2,7 +2,7 @@
 
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-# A package's tests may start real servers and wait for real timeouts.
+# A package's tests may start real servers and wait for real timeouts; those under test/ run one package after the other.
 TEST_TIMEOUT = 15m
 # How long `make soak` injects faults; PERDURE_SOAK_SEED draws the faults of an earlier run again.
 SOAK ?= 1h
@@ -22,10 +22,11 @@ postgres: # installs a PostgreSQL server if the machine has none; the tests star
 	@scripts/postgres-install
 
 test: postgres ## run all tests; needs nothing but Go: PostgreSQL is installed if it is missing
-	$(GO) test -timeout $(TEST_TIMEOUT) ./...
+	$(GO) test -timeout $(TEST_TIMEOUT) $$($(GO) list ./... | grep -v /test/)
+	$(GO) test -timeout $(TEST_TIMEOUT) -p 1 ./test/...
 
-race: postgres ## run all tests with the race detector
-	$(GO) test -race -timeout 30m ./...
+race: postgres ## run the tests of the packages with the race detector (test/ drives binaries, which it does not see)
+	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/)
 
 vet: ## go vet and staticcheck
 	$(GO) vet ./...

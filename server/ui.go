@@ -39,7 +39,7 @@ func (p *process) webUIAt(address string) (*WebUI, error) {
 func (p *process) webUI(flag, host string, port int) (*WebUI, error) {
 	apiHost, apiPort, err := net.SplitHostPort(p.options.GRPCAddress)
 	if err != nil {
-		return nil, fmt.Errorf("Web UI: the address of the API: %w", err)
+		return nil, fmt.Errorf("address of the API for the Web UI: %w", err)
 	}
 	target := net.JoinHostPort(loopbackFor(apiHost), apiPort)
 	if p.options.TLS.Enabled() {

@@ -16,7 +16,7 @@ import (
 const idleQueueBytesMax = 4 << 10
 
 func TestIdleQueuesAreCheap(t *testing.T) {
-	const queues = 10_000
+	const queues = 100_000
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		heap := func() uint64 {

@@ -45,6 +45,8 @@ type partition struct {
 	passesDue, goodbyeDue bool
 	// renewing: the row is to be written to prove that it is still this process's. It has no lock.
 	renewing atomic.Bool
+	// renewLater: that has failed and is tried again with the next deletion.
+	renewLater bool
 
 	// settings and worker are what is known of the queue as a whole.
 	settings settings

@@ -193,7 +193,7 @@ func (p *partition) writeNeeded() bool {
 	if p.closed {
 		return b.leased && (p.flushDue && b.doneRows() > 0 || p.goodbyeDue)
 	}
-	return len(b.pending) > 0 || p.renewing.Load() || p.flushDue && (b.doneRows() > 0 && b.counted || p.passesDue || b.epoch != 0 && !b.leased)
+	return len(b.pending) > 0 || p.renewing.Load() && !p.renewLater || p.flushDue && (b.doneRows() > 0 && b.counted || p.passesDue || b.epoch != 0 && !b.leased)
 }
 
 // wantFlush has finished rows deleted soon. Locked by the caller.
@@ -219,7 +219,7 @@ func (p *partition) flushAfter(d time.Duration) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.flushTimer = nil
-		p.flushDue = true
+		p.flushDue, p.renewLater = true, false
 		p.wantWrite()
 	})
 }
@@ -392,15 +392,17 @@ func (p *partition) deleteDone() {
 		if metadata.GivingTokens {
 			p.tokensProven(begun)
 		}
-		if p.backlog.doneRows() > 0 && len(f.all()) == 0 && !p.closed {
-			p.flushAfter(ackFlushDelay) // what is done is yet to be read past, or counted
-		} else {
+		switch {
+		case len(f.all()) > 0:
 			p.wantFlush()
+		case p.backlog.doneRows() > 0 && !p.closed:
+			p.flushAfter(ackFlushDelay) // what is done is yet to be read past, or counted
 		}
 		p.wantRead()
 		return
 	}
 	p.service.storeFailed("delete", p, err)
+	p.renewLater = true
 	if outcomeUnknown(err) {
 		p.backlog.leased = false
 	}

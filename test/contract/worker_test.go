@@ -12,7 +12,6 @@ import (
 	failurepb "go.temporal.io/api/failure/v1"
 	protocolpb "go.temporal.io/api/protocol/v1"
 	querypb "go.temporal.io/api/query/v1"
-	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/api/serviceerror"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	updatepb "go.temporal.io/api/update/v1"
@@ -48,11 +47,6 @@ func (e *env) newPoll(queue *taskqueuepb.TaskQueue) *workflowservice.PollWorkflo
 func (e *env) poll() *task {
 	e.Helper()
 	return e.pollOn(normal(e.queue))
-}
-
-func (e *env) pollSticky() *task {
-	e.Helper()
-	return e.pollOn(e.sticky())
 }
 
 func (e *env) pollOn(queue *taskqueuepb.TaskQueue) *task {
@@ -289,10 +283,6 @@ func failure(kind string) *failurepb.Failure {
 
 func seconds(s float64) *durationpb.Duration {
 	return durationpb.New(time.Duration(s * float64(time.Second)))
-}
-
-func metadataOf(summary string) *sdkpb.UserMetadata {
-	return &sdkpb.UserMetadata{Summary: payload(summary)}
 }
 
 // retry is a policy with a fixed interval.

@@ -21,7 +21,6 @@ import (
 
 type (
 	startRequest           = workflowservice.StartWorkflowExecutionRequest
-	startResponse          = workflowservice.StartWorkflowExecutionResponse
 	signalRequest          = workflowservice.SignalWorkflowExecutionRequest
 	signalWithStartRequest = workflowservice.SignalWithStartWorkflowExecutionRequest
 	cancelRequest          = workflowservice.RequestCancelWorkflowExecutionRequest
@@ -29,7 +28,6 @@ type (
 	describeRequest        = workflowservice.DescribeWorkflowExecutionRequest
 	describeResponse       = workflowservice.DescribeWorkflowExecutionResponse
 	historyRequest         = workflowservice.GetWorkflowExecutionHistoryRequest
-	historyResponse        = workflowservice.GetWorkflowExecutionHistoryResponse
 	queryRequest           = workflowservice.QueryWorkflowRequest
 	queryResponse          = workflowservice.QueryWorkflowResponse
 	updateRequest          = workflowservice.UpdateWorkflowExecutionRequest

@@ -25,7 +25,6 @@ type link struct {
 	state    linkState
 	change   chan struct{} // closed when the state changes
 	conns    map[net.Conn]bool
-	closed   bool
 	work     sync.WaitGroup
 }
 
