@@ -191,7 +191,7 @@ var damages = []damage{
 	}), []Check{SnapshotDiffers, PendingAfterClose}},
 	{"a part that the state needs is missing", "order", 0, editSnapshot(func(p *statepb.Parts) { dropPart(p, "start") }), []Check{SnapshotDiffers, Undecodable}},
 	{"an open run's row is closed", "order-slow", 0, set("executions", "status = 2, open = false"), []Check{StatusDiffers}},
-	{"a closed run's row is open", "busy", 0, set("executions", "open = true"), []Check{StatusDiffers}},
+	{"a closed run's row is open", "listed", 0, set("executions", "open = true"), []Check{StatusDiffers}},
 	{"an old run is open", "chain", 1, set("executions", "open = true"), []Check{StatusDiffers, OldRunOpen}},
 	{"two runs are open", "chain", 1, all(
 		func(t *testing.T, c *copied, _ *persistence.StoredRun) { c.exec(t, "DROP INDEX executions_open") },

@@ -88,7 +88,6 @@ func (f *fixture) populate(t *testing.T) {
 	_, err = c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "delayed", TaskQueue: queue, StartDelay: time.Hour}, waiting)
 	require.NoError(t, err)
 	require.NoError(t, reset(ctx, t, c, "order", 1).Get(ctx, nil))
-	require.NoError(t, reset(ctx, t, c, "busy", 15).Get(ctx, nil))
 	f.server.Kill()
 }
 
