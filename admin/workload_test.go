@@ -48,7 +48,6 @@ func (f *fixture) populate(t *testing.T) {
 	}
 	others.RegisterActivity(flaky)
 	require.NoError(t, others.Start())
-	defer others.Stop()
 
 	o := order.Order{ID: "o", Customer: "Ada", Items: []order.Item{{Name: "cup", Quantity: 2, Price: 650}}}
 	start := func(id string, workflowType any, args ...any) client.WorkflowRun {
@@ -88,6 +87,8 @@ func (f *fixture) populate(t *testing.T) {
 	_, err = c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "delayed", TaskQueue: queue, StartDelay: time.Hour}, waiting)
 	require.NoError(t, err)
 	require.NoError(t, reset(ctx, t, c, "order", 1).Get(ctx, nil))
+	others.Stop()
+	reset(ctx, t, c, "busy", 15) // and nobody goes on with it
 	f.server.Kill()
 }
 

@@ -14,9 +14,7 @@ const (
 
 // setKeywords sets a KeywordList attribute; no values delete it.
 func (t *Tx) setKeywords(name string, values []string) {
-	listed := t.visibility
 	attributes := t.editAttributes()
-	t.visibility = listed || name == attributeProblems
 	fields := map[string]*commonpb.Payload{}
 	for k, v := range attributes.SearchAttributes.GetIndexedFields() {
 		fields[k] = v
@@ -30,8 +28,7 @@ func (t *Tx) setKeywords(name string, values []string) {
 	attributes.SearchAttributes = &commonpb.SearchAttributes{IndexedFields: fields}
 }
 
-// noteBuild adds the build that completed a task to the run's BuildIds. It does not write the visibility row by itself: list
-// shows the build with the next change of the row, at the latest at the close, and the common run saves a row version.
+// noteBuild adds the build that completed a task to the run's BuildIds.
 func (t *Tx) noteBuild(build string, versioned bool) {
 	value := "unversioned"
 	switch {

@@ -137,7 +137,9 @@ func (c *change) row() (*persistence.RunWrite, error) {
 		w.SetStatus = r.state.Core.Status != after.Core.Status
 	}
 	c.setOwnerFields(w, after)
-	if res.Closed || r.rows+1 >= snapshotRows || r.partsBytes+len(t.Parts) > max(snapshotBytes, r.snapshotBytes) {
+	// The rows that a reset has copied may have gaps: what the fold knows better than they do must be in a snapshot.
+	copied := res.New && r.seq > 0
+	if copied || res.Closed || r.rows+1 >= snapshotRows || r.partsBytes+len(t.Parts) > max(snapshotBytes, r.snapshotBytes) {
 		parts, err := after.Snapshot()
 		if err != nil {
 			return nil, fmt.Errorf("snapshot: %w", err)

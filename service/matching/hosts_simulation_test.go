@@ -42,12 +42,12 @@ func simulateHosts(t *testing.T, seed uint64) {
 		hosts: newHosts(t, 3, config), partitions: config.Partitions,
 		random: rand.New(rand.NewPCG(seed, 2)), delivered: make(map[string]int),
 	}
+	s.latency = time.Millisecond
 	if seed%2 == 1 {
 		s.limit(20) // tokens are in the way
 	}
 	s.store.setFault(s.storeFault)
 	s.history.setFault(s.historyFault)
-	s.latency = time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	var workers, adders sync.WaitGroup
 	const tasks = 120
@@ -65,11 +65,11 @@ func simulateHosts(t *testing.T, seed uint64) {
 	time.Sleep(10 * time.Minute)
 	require.Len(t, s.history.starts(), tasks)
 	require.Zero(t, s.storedTasks(), "finished rows are deleted")
+	cancel()
+	workers.Wait()
 	for id, n := range s.delivered {
 		require.Equal(t, 1, n, "task %s", id)
 	}
-	cancel()
-	workers.Wait()
 	s.stop()
 }
 
