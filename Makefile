@@ -7,7 +7,7 @@ TEST_TIMEOUT = 15m
 # How long `make soak` injects faults; PERDURE_SOAK_SEED draws the faults of an earlier run again.
 SOAK ?= 1h
 
-.PHONY: help build run test race check vet generated tidy proto compose-test chart-test soak bench clean postgres
+.PHONY: help build run test faults race check vet generated tidy proto compose-test chart-test soak bench clean postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -23,7 +23,10 @@ postgres: # installs a PostgreSQL server if the machine has none; the tests star
 
 test: postgres ## run all tests; needs nothing but Go: PostgreSQL is installed if it is missing
 	$(GO) test -timeout $(TEST_TIMEOUT) $$($(GO) list ./... | grep -v /test/)
-	$(GO) test -timeout $(TEST_TIMEOUT) -p 1 ./test/...
+	$(GO) test -timeout $(TEST_TIMEOUT) -p 1 $$($(GO) list ./test/... | grep -v /test/faults)
+
+faults: postgres ## break a running cluster in every way and count what is left (several minutes)
+	$(GO) test -timeout $(TEST_TIMEOUT) -v ./test/faults
 
 race: postgres ## run the tests of the packages with the race detector (test/ drives binaries, which it does not see)
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/)
