@@ -2,7 +2,8 @@
 
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-# A package's tests may start real servers and wait for real timeouts; those under test/ run one package after the other.
+# Tests may start real servers and wait for real timeouts. Those under test/ run one package after the other, and always (-count=1):
+# they build the binaries themselves, so the test cache does not see a change of the server.
 TEST_TIMEOUT = 15m
 # How long `make soak` injects faults; PERDURE_SOAK_SEED draws the faults of an earlier run again.
 SOAK ?= 1h
@@ -23,10 +24,10 @@ postgres: # installs a PostgreSQL server if the machine has none; the tests star
 
 test: postgres ## run all tests; needs nothing but Go: PostgreSQL is installed if it is missing
 	$(GO) test -timeout $(TEST_TIMEOUT) $$($(GO) list ./... | grep -v /test/)
-	$(GO) test -timeout $(TEST_TIMEOUT) -p 1 $$($(GO) list ./test/... | grep -v /test/faults)
+	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -p 1 $$($(GO) list ./test/... | grep -v /test/faults)
 
 faults: postgres ## break a running cluster in every way and count what is left (several minutes)
-	$(GO) test -timeout $(TEST_TIMEOUT) -v ./test/faults
+	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -v ./test/faults
 
 race: postgres ## run the tests of the packages with the race detector (test/ drives binaries, which it does not see)
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/)
