@@ -20,7 +20,7 @@ const (
 	forwardHold = 10 * time.Millisecond
 	holdRate    = 100 // per second
 	// forwardTasksMax is how many stored tasks of a partition wait at its parent at a time while nobody polls here; while somebody
-	// does (within forwardPolled) it is one, which tells the parent of the backlog.
+	// does (within forwardPolled) it is one, which tells the parent of the backlog, unless polls take them there at once.
 	forwardTasksMax = 16
 	forwardPolled   = time.Second
 	// Where fairness keys are limited there are more of them, forwardKeysMax, at most forwardKeyMax of one key, and they come back
@@ -137,6 +137,9 @@ func (p *partition) forwardsMax() int {
 	if p.matcher.purse.keys {
 		return forwardKeysMax
 	}
+	if p.parentHungry {
+		return forwardTasksMax
+	}
 	if p.refusals > 0 || !p.lastPoll.IsZero() && p.service.now().Sub(p.lastPoll) < forwardPolled {
 		return 1
 	}
@@ -185,8 +188,10 @@ func (p *partition) forwardStored(ctx context.Context, t *task, longest time.Dur
 		matched, _ = p.forwardTask(wait, t.data)
 	}
 	cancel()
+	hungry := matched && p.service.now().Sub(begun) < 2*forwardHold
 	refused := !matched && p.service.now().Sub(begun) < longest/2
 	p.mu.Lock()
+	p.parentHungry = hungry
 	if !refused {
 		p.refusals = 0
 	}

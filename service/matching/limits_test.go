@@ -211,6 +211,9 @@ func TestTheLimitHoldsForTheQueue(t *testing.T) {
 	for _, r := range grid([]float64{0.1, 3, 200}, []int32{1, 4, 16}) {
 		t.Run(r.name(), func(t *testing.T) { r.check(t, r.dispatches(t)) })
 	}
+	for _, r := range grid([]float64{1000}, []int32{4}) {
+		t.Run(r.name(), func(t *testing.T) { r.check(t, r.dispatches(t)) })
+	}
 	for _, r := range grid([]float64{0.5, 50}, []int32{4}) {
 		r.byWorkers = true
 		t.Run("set by workers, "+r.name(), func(t *testing.T) { r.check(t, r.dispatches(t)) })

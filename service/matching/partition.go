@@ -53,7 +53,9 @@ type partition struct {
 	worker   workerLimit
 	// wanted are the tokens that tasks wait for. fetching: they are being asked for; reportDue: the root is to be
 	// told of the workers' limit.
-	wanted    map[string]int
+	wanted map[string]int
+	// held, if set, is closed when no task waits for the queue's limit any more: polls that wait for that may go to the parent.
+	held      chan struct{}
 	fetching  bool
 	reportDue bool
 	// keyWeights is nil on a sticky queue.
@@ -74,7 +76,8 @@ type partition struct {
 	forwarding int
 	// forwardedKeys is that number by fairness key.
 	forwardedKeys map[string]int
-	refusals      int // of stored tasks by the parent, in a row
+	refusals      int  // of stored tasks by the parent, in a row
+	parentHungry  bool // the parent took the last one at once
 	// monitoring: the root talks to the other partitions, at once when kicked. extra is the number after the last partition that
 	// had a row when this root was loaded.
 	monitoring bool
@@ -169,6 +172,10 @@ func (p *partition) dispatch() {
 		p.wakeAfter(result.wait)
 	}
 	p.wanted = result.wanted
+	if p.held != nil && p.wanted[queueLimit] == 0 {
+		close(p.held)
+		p.held = nil
+	}
 	if len(p.wanted) > 0 {
 		p.fetchTokens()
 	}

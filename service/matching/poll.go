@@ -199,8 +199,11 @@ func (p *partition) waitHere(ctx context.Context, call pollCall) (t *task, ended
 	}
 	var over <-chan time.Time // never, at a root
 	var timer *time.Timer
+	var released <-chan struct{}
 	if p.forwards() {
-		timer = time.NewTimer(p.pollHold(false))
+		var hold time.Duration
+		hold, released = p.pollHold(false)
+		timer = time.NewTimer(hold)
 		defer timer.Stop()
 		over = timer.C
 	}
@@ -209,11 +212,9 @@ func (p *partition) waitHere(ctx context.Context, call pollCall) (t *task, ended
 		case t := <-call.poll.given:
 			return t, t == nil, nil
 		case <-over:
-			if hold := p.pollHold(true); hold > 0 {
-				timer.Reset(hold)
-			} else {
-				waiting = false
-			}
+			waiting = p.holdOn(timer, &released)
+		case <-released:
+			waiting = p.holdOn(timer, &released)
 		case <-ctx.Done():
 			waiting = false
 		}
@@ -237,18 +238,29 @@ func (p *partition) waitHere(ctx context.Context, call pollCall) (t *task, ended
 }
 
 // pollHold is how long a poll waits here before it is forwarded, or again: for as long as tasks wait here that may go when the
-// queue's limit allows, and at first, on a busy partition, for a moment.
-func (p *partition) pollHold(again bool) time.Duration {
+// queue's limit allows, which ends early when released is closed, and at first, on a busy partition, for a moment.
+func (p *partition) pollHold(again bool) (hold time.Duration, released <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.service.now()
 	if p.wanted[queueLimit] > 0 {
-		return tokenWaitMax
+		if p.held == nil {
+			p.held = make(chan struct{})
+		}
+		return tokenWaitMax, p.held
 	}
 	if again || p.empties() || len(p.wanted) == 0 && p.addedPerSecond(now) < holdRate {
-		return 0
+		return 0, nil
 	}
-	return forwardHold // a task may come, or the token of a key
+	return forwardHold, nil // a task may come, or the token of a key
+}
+
+// holdOn is false when a poll is not to wait here any longer.
+func (p *partition) holdOn(timer *time.Timer, released *<-chan struct{}) bool {
+	hold, next := p.pollHold(true)
+	timer.Reset(hold)
+	*released = next
+	return hold > 0
 }
 
 // addedPerSecond is the rate at which tasks come. Locked by the caller.
