@@ -341,15 +341,15 @@ func TestConnectionsFollowMembership(t *testing.T) {
 func TestAnotherProcessAtAnAddressIsNobody(t *testing.T) {
 	s := newSite(t)
 	a, f := s.machine("a"), s.frontend()
-	require.NoError(t, f.pingMember(t.Context(), a.self, false))
+	require.NoError(t, f.pingMember(t.Context(), a.self, news{}))
 	stranger := a.self
 	stranger.ID = "former"
-	require.ErrorIs(t, f.pingMember(t.Context(), stranger, false), errNobody)
+	require.ErrorIs(t, f.pingMember(t.Context(), stranger, news{}), errNobody)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	nowhere := persistence.Member{ID: "nowhere", Address: listener.Addr().String()}
 	require.NoError(t, listener.Close())
-	require.ErrorIs(t, f.pingMember(t.Context(), nowhere, false), errNobody)
+	require.ErrorIs(t, f.pingMember(t.Context(), nowhere, news{}), errNobody)
 }
 
 func TestMembersSpeakTLS(t *testing.T) {

@@ -14,6 +14,8 @@
 //     refuses connections or belongs to another process, or it answers no ping and has missed a renewal.
 //   - A member whose own lease has run out, or that finds that it has been frozen, answers nothing until it has renewed and has
 //     given up everything that it owned before.
+//   - A member that was passed over hears of it with the first ping that reaches it again, and counts as reachable only after it has
+//     begun to give up what it owned.
 //   - Shards of a live member are asked for, never taken. Both sides must agree by their own views.
 //   - A call is repeated only if it cannot have been applied or if it is harmless to apply it again.
 package cluster

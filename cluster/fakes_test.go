@@ -75,6 +75,12 @@ func (s *shardStore) count(workflow string) (n int) {
 	return n
 }
 
+func (s *shardStore) epoch(shard persistence.ShardID) persistence.Epoch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epochs[shard]
+}
+
 // fakeHistory is a history service whose only state is how many signals a workflow has had, which it caches.
 type fakeHistory struct {
 	historypb.UnimplementedHistoryServiceServer
@@ -125,6 +131,19 @@ func (h *fakeHistory) Owned() (list []persistence.ShardID) {
 		list = append(list, shard)
 	}
 	return list
+}
+
+// Verify drops what the store knows to be another's.
+func (h *fakeHistory) Verify(context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for shard, epoch := range h.owned {
+		if h.store.epoch(shard) != epoch {
+			delete(h.owned, shard)
+			clear(h.cached)
+		}
+	}
+	return nil
 }
 
 func (h *fakeHistory) count(call string) int {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 
@@ -16,10 +17,16 @@ var errLeft = errors.New("cluster: this process has left the cluster")
 type links struct {
 	creds credentials.TransportCredentials // nil: no TLS
 
-	mu     sync.Mutex
-	byID   map[string]*link
-	closed bool
+	mu   sync.Mutex
+	byID map[string]*link
+	// retired are closed when their timers fire.
+	retired map[*link]*time.Timer
+	closed  bool
 }
+
+// retireAfter is how long calls on the connection to a member that has gone in order, or whose address has a new tenant, may still be
+// answered: as long as a process takes to stop.
+const retireAfter = 30 * time.Second
 
 func (l *links) get(m persistence.Member) (*link, error) {
 	l.mu.Lock()
@@ -57,9 +64,38 @@ func (l *links) cut(gone func(id string) bool) {
 	}
 }
 
+// retire takes connections out of use, but lets the calls on them end: what has been done is answered, and must not be done again.
+func (l *links) retire(gone func(id string) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, old := range l.byID {
+		if !gone(id) {
+			continue
+		}
+		delete(l.byID, id)
+		if l.retired == nil {
+			l.retired = map[*link]*time.Timer{}
+		}
+		l.retired[old] = time.AfterFunc(retireAfter, func() { l.closeRetired(old) })
+	}
+}
+
+func (l *links) closeRetired(old *link) {
+	l.mu.Lock()
+	delete(l.retired, old)
+	l.mu.Unlock()
+	_ = old.conn.Close() // it says only that it has been closed before
+}
+
 func (l *links) close() {
 	l.mu.Lock()
 	l.closed = true
+	retired := l.retired
+	l.retired = nil
 	l.mu.Unlock()
+	for old, timer := range retired {
+		timer.Stop()
+		_ = old.conn.Close() // as above
+	}
 	l.cut(func(string) bool { return true })
 }

@@ -207,6 +207,11 @@ func (l *loop) refresh(done chan error) {
 func (l *loop) gap(now time.Duration) {
 	l.continuous = now
 	l.m.metrics.gaps.Inc()
+	l.giveUp()
+}
+
+// giveUp has everything given up that this member owns. It is not Valid until that is done.
+func (l *loop) giveUp() {
 	l.yieldings++
 	if l.m.yielding.Swap(true) {
 		return // it is done again when it ends
@@ -262,7 +267,7 @@ func (l *loop) merge(members []persistence.Member) {
 			delete(l.peers, id)
 		}
 	}
-	l.m.links.cut(func(id string) bool { return l.peers[id] == nil })
+	l.m.links.retire(func(id string) bool { return l.peers[id] == nil })
 	if l.row.Draining != before.Draining {
 		l.announce()
 	}

@@ -55,7 +55,7 @@ type Membership struct {
 	metrics *metrics
 	links   links
 	// ping asks a member whether it is there. It reports a refused connection or another incarnation as errNobody.
-	ping func(ctx context.Context, to persistence.Member, refresh bool) error
+	ping func(ctx context.Context, to persistence.Member, n news) error
 
 	started time.Time
 	view    atomic.Pointer[View]
@@ -236,7 +236,7 @@ func notify(c chan struct{}) {
 }
 
 // OnYield registers what gives up everything that this member owns. It is called, on a goroutine of its own, when the lease had
-// run out or the process had been frozen: others may have taken over. Until all such functions have returned the member is not
+// run out, or the process had been frozen or unreachable: others may have taken over. Until all such functions have returned the member is not
 // Valid.
 func (m *Membership) OnYield(yield func(context.Context)) {
 	m.mu.Lock()
@@ -293,6 +293,19 @@ func (m *Membership) ReportUnreachable(id string) {
 	m.request(func(l *loop) { l.suspect(id) })
 }
 
+// passedOver notes that another member could not reach this one, and may have taken over what it owned. When it returns, this one is
+// not Valid until it has given that up.
+func (m *Membership) passedOver() {
+	noted := make(chan struct{})
+	if m.request(func(l *loop) {
+		m.logger.Warn("another member could not reach this one: giving up what it owned")
+		l.giveUp()
+		close(noted)
+	}) {
+		<-noted
+	}
+}
+
 // request runs something on the loop; false if there is none.
 func (m *Membership) request(f func(*loop)) bool {
 	m.mu.Lock()
@@ -336,7 +349,7 @@ func (m *Membership) tellAll(ctx context.Context) {
 	var told sync.WaitGroup
 	for _, other := range m.View().Members {
 		if other.ID != m.self.ID && other.Address != "" {
-			told.Go(func() { _ = m.ping(ctx, other, true) })
+			told.Go(func() { _ = m.ping(ctx, other, news{refresh: true}) })
 		}
 	}
 	told.Wait()

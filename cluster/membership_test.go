@@ -55,8 +55,8 @@ func (w *town) start(id, service, address string) *resident {
 	})
 	require.NoError(w.t, err)
 	r.Membership = m
-	m.ping = func(ctx context.Context, to persistence.Member, refresh bool) error {
-		return w.ping(ctx, address, to, refresh)
+	m.ping = func(ctx context.Context, to persistence.Member, n news) error {
+		return w.ping(ctx, address, to, n)
 	}
 	w.set(func() { w.members[address] = r; w.all = append(w.all, r) })
 	return r
@@ -76,7 +76,7 @@ func (w *town) leave() {
 	}
 }
 
-func (w *town) ping(ctx context.Context, from string, to persistence.Member, refresh bool) error {
+func (w *town) ping(ctx context.Context, from string, to persistence.Member, n news) error {
 	w.mu.Lock()
 	r := w.members[to.Address]
 	gone := r == nil || r.dead || r.self.ID != to.ID
@@ -89,7 +89,7 @@ func (w *town) ping(ctx context.Context, from string, to persistence.Member, ref
 	case gone:
 		return errNobody
 	}
-	_, err := (&service{m: r.Membership}).Ping(ctx, &clusterpb.PingRequest{MemberId: to.ID, Refresh: refresh})
+	_, err := (&service{m: r.Membership}).Ping(ctx, &clusterpb.PingRequest{MemberId: to.ID, Refresh: n.refresh, PassedOver: n.passedOver})
 	return err
 }
 
@@ -207,6 +207,33 @@ func TestAMemberThatRenewsIsNotPassedOverForABrokenWay(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.sees(a, "a", "b")
 		w.sees(b, "a", "b")
+		w.leave()
+	})
+}
+
+// Others may own what a member owned that they could not reach, and it does not know: it hears of that before anybody calls it again.
+func TestAMemberThatWasPassedOverGivesUpBeforeItIsCalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t)
+		a, b, f := w.join("a", "history", "a:1"), w.join("b", "history", "b:1"), w.join("f", "frontend", "")
+		yielding, release := make(chan struct{}, 2), make(chan struct{})
+		b.OnYield(func(context.Context) { yielding <- struct{}{}; <-release })
+		time.Sleep(time.Minute)
+		w.set(func() { b.dead = true }) // its address refuses connections, but it is well
+		time.Sleep(5 * time.Second)
+		w.sees(a, "a", "f")
+		w.sees(b, "a", "b", "f")
+		require.True(t, b.Valid())
+		w.set(func() { b.dead = false })
+		<-yielding
+		require.False(t, b.Valid())
+		synctest.Wait()
+		w.sees(a, "a", "b", "f")
+		close(release)
+		time.Sleep(5 * time.Second)
+		require.True(t, b.Valid())
+		require.Empty(t, yielding, "once is enough")
+		w.sees(f, "a", "b", "f")
 		w.leave()
 	})
 }

@@ -47,6 +47,8 @@ type peer struct {
 	refused     int // pings in a row that were refused
 	silent      int // pings in a row without an answer
 	unreachable bool
+	// passedOver: it has been unreachable, and has not yet heard of it. Until then it takes for its own what it owned before.
+	passedOver bool
 	// told: it has heard that this member has joined or changed.
 	told bool
 }
@@ -65,20 +67,27 @@ func (l *loop) suspect(id string) {
 	}
 }
 
+// news is what a ping tells the member that it goes to.
+type news struct {
+	refresh    bool // something has changed in the table
+	passedOver bool // it was unreachable, and others may own what it owned
+}
+
 func (l *loop) startPing(p *peer) {
 	p.pinging, p.pingAt = true, l.m.since()+pingEvery
-	to, refresh, m := p.row, !p.told, l.m
+	to, m := p.row, l.m
+	n := news{refresh: !p.told, passedOver: p.passedOver}
 	p.told = true
 	l.spawn(func() func(*loop) {
 		ctx, cancel := context.WithTimeout(m.ctx, pingTimeout)
 		defer cancel()
-		err := m.ping(ctx, to, refresh)
-		return func(l *loop) { l.pinged(to.ID, err) }
+		err := m.ping(ctx, to, n)
+		return func(l *loop) { l.pinged(to.ID, n, err) }
 	})
 }
 
 // pinged notes the outcome of a ping.
-func (l *loop) pinged(id string, err error) {
+func (l *loop) pinged(id string, n news, err error) {
 	p := l.peers[id]
 	if p == nil {
 		return
@@ -86,6 +95,11 @@ func (l *loop) pinged(id string, err error) {
 	p.pinging = false
 	if err == nil {
 		p.refused, p.silent = 0, 0
+		if p.passedOver && !n.passedOver {
+			p.pingAt = l.m.since() // it must hear of that before it counts as reachable
+			return
+		}
+		p.passedOver = false
 		if p.unreachable {
 			p.unreachable = false
 			l.m.logger.Info("a member can be reached again", p.field())
@@ -98,6 +112,7 @@ func (l *loop) pinged(id string, err error) {
 	if errors.Is(err, errNobody) {
 		p.refused++
 		p.silent = 0
+		l.refresh(nil) // it may have left, and another be there
 		if p.refused < refusedPings {
 			p.pingAt = l.m.since() + pingAgain
 		}
@@ -124,10 +139,25 @@ func (l *loop) judgeReach(p *peer) bool {
 		return false // it may be fine, and only the way to it be broken
 	}
 	p.unreachable = true
+	p.passedOver = l.mayOwnWorkOf(p.row)
 	l.m.metrics.unreachable.Inc()
 	l.m.logger.Warn("a member cannot be reached: its work is taken over", p.field(), zap.Bool("refused", p.refused >= refusedPings))
-	l.m.links.cut(func(id string) bool { return id == p.row.ID }) // calls that wait there fail now
+	if p.refused < refusedPings {
+		l.m.links.cut(func(id string) bool { return id == p.row.ID }) // calls that wait there fail now
+	} else {
+		l.m.links.retire(func(id string) bool { return id == p.row.ID }) // those of a dead process have failed
+	}
 	return true
+}
+
+// mayOwnWorkOf tells whether this member takes over what another one owns when it cannot reach it.
+func (l *loop) mayOwnWorkOf(other persistence.Member) bool {
+	for _, service := range []string{History, Matching} {
+		if runs(l.m.self, service) && runs(other, service) {
+			return true
+		}
+	}
+	return false
 }
 
 // judgeSelf makes this member drain while it reaches nobody: it may be the one that is cut off, but not from the database. If it
@@ -153,12 +183,14 @@ func (l *loop) judgeSelf() {
 }
 
 // pingMember is a ping over the member's connection.
-func (m *Membership) pingMember(ctx context.Context, to persistence.Member, refresh bool) error {
+func (m *Membership) pingMember(ctx context.Context, to persistence.Member, n news) error {
 	link, err := m.links.get(to)
 	if err != nil {
 		return err
 	}
-	_, err = clusterpb.NewClusterServiceClient(link.conn).Ping(ctx, &clusterpb.PingRequest{MemberId: to.ID, Refresh: refresh})
+	_, err = clusterpb.NewClusterServiceClient(link.conn).Ping(ctx, &clusterpb.PingRequest{
+		MemberId: to.ID, Refresh: n.refresh, PassedOver: n.passedOver,
+	})
 	if err == nil {
 		return nil
 	}

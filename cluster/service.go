@@ -27,6 +27,9 @@ func (s *service) Ping(_ context.Context, req *clusterpb.PingRequest) (*clusterp
 	if err := s.addressed(req.GetMemberId()); err != nil {
 		return nil, err
 	}
+	if req.GetPassedOver() {
+		s.m.passedOver()
+	}
 	if req.GetRefresh() {
 		s.m.refreshSoon()
 	}

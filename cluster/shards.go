@@ -36,6 +36,8 @@ type ShardHolder interface {
 	Release(ctx context.Context, shards []persistence.ShardID)
 	// Owned lists what is in use.
 	Owned() []persistence.ShardID
+	// Verify asks the database who owns what is in use, and stops the use of what is another's.
+	Verify(ctx context.Context) error
 }
 
 // Shards keeps the shards that a history service owns in step with the view: it takes what belongs to nobody alive, asks the
@@ -52,6 +54,9 @@ type Shards struct {
 	mu    sync.Mutex
 	hints map[persistence.ShardID]string // where shards are that the view would look for here
 	ready bool
+
+	// verifyAt is when to verify next.
+	verifyAt time.Time
 
 	// surplus is what was owned at surplusAt although it is to be another's; only the driver's goroutine uses it.
 	surplus   map[persistence.ShardID]bool
@@ -181,6 +186,7 @@ func (s *Shards) balance() bool {
 	if !s.m.Valid() {
 		return false
 	}
+	s.verify(s.ctx)
 	s.dropSurplus(s.ctx)
 	missing := s.missing()
 	for batch := range slices.Chunk(missing, takeBatch) {
@@ -203,8 +209,25 @@ func (s *Shards) balance() bool {
 	return true
 }
 
-// dropSurplus gives up what has been another's for checkEvery without being asked for: the other may believe that it has taken it
-// already. Its next commit tells it better.
+// verify finds shards that were taken from this member without its knowledge: whoever did so may be gone by now, and as long as this
+// member has nothing to write there nobody would carry on.
+func (s *Shards) verify(ctx context.Context) {
+	now := time.Now()
+	if now.Before(s.verifyAt) || s.lock(ctx) != nil {
+		return
+	}
+	defer s.unlock()
+	asked, cancel := context.WithTimeout(ctx, releaseTimeout)
+	defer cancel()
+	if err := s.holder.Verify(asked); err != nil {
+		s.logger.Warn("cannot verify who owns which shard; trying again", zap.Error(err))
+		return
+	}
+	s.verifyAt = now.Add(checkEvery)
+}
+
+// dropSurplus gives up what has been another's for checkEvery without being asked for: the other may believe that it has it already,
+// until it verifies that.
 func (s *Shards) dropSurplus(ctx context.Context) {
 	now := time.Now()
 	if now.Sub(s.surplusAt) < checkEvery {

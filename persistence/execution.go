@@ -28,6 +28,8 @@ type Shards interface {
 	// previous owners that are under way; from its return on they can commit nothing more to these shards. Taking a shard from
 	// oneself resolves a commit with unknown outcome. A shard that is missing in the result could not be taken.
 	TakeShards(ctx context.Context, owner string, shards []ShardID) (map[ShardID]Epoch, error)
+	// ShardOwners lists the shards that have ever had an owner.
+	ShardOwners(ctx context.Context) ([]ShardOwner, error)
 }
 
 // ExecutionKey names everything that has ever run under one business id. For workflows that is the workflow id.

@@ -148,10 +148,12 @@ func (t *Tx) Acknowledge(id int64) {
 }
 
 // FlushVolatile makes acknowledgements, heartbeats and the start of a task durable: before a hand-over, or once the run is quiet. A
-// speculative task stays volatile: it may leave no trace.
+// speculative task in the hands of a worker becomes a normal one: the next owner knows nothing of the former.
 func (t *Tx) FlushVolatile() {
-	started := t.volatile.Task != nil && !t.volatile.Task.Speculative
-	if started || len(t.volatile.Acked) > 0 || len(t.volatile.Heartbeats) > 0 {
+	if task := t.volatile.Task; task != nil && task.StartedEventId != 0 {
+		t.persistStart()
+	}
+	if len(t.volatile.Acked) > 0 || len(t.volatile.Heartbeats) > 0 {
 		t.write()
 	}
 }

@@ -114,15 +114,16 @@ func (c *completion) applyMessage(m *message) error {
 	m.done = true
 	switch body := m.body.(type) {
 	case *updatepb.Acceptance:
-		return c.acceptUpdate(m.update)
+		return c.acceptUpdate(m.update, body)
 	case *updatepb.Response:
 		return c.completeUpdate(m.update, body)
 	}
 	return nil
 }
 
-// acceptUpdate makes an update durable: from now on the run will answer it.
-func (c *completion) acceptUpdate(id string) error {
+// acceptUpdate makes an update durable: from now on the run will answer it. An update that was only admitted is in memory: if the host
+// that sent it to the worker is gone, the acceptance carries all that is needed, and the caller comes back for the outcome.
+func (c *completion) acceptUpdate(id string, body *updatepb.Acceptance) error {
 	a := &historypb.WorkflowExecutionUpdateAcceptedEventAttributes{ProtocolInstanceId: id, AcceptedRequestMessageId: requestMessageID(id)}
 	part := &statepb.Update{Id: id}
 	if u := c.volatile.Updates[id]; u != nil && u.sentIn != 0 {
@@ -130,6 +131,11 @@ func (c *completion) acceptUpdate(id string) error {
 		delete(c.editUpdates(), id)
 	} else if admitted, ok := c.updates.get(id); ok && admitted.AcceptedEventId == 0 {
 		a.AcceptedRequestSequencingEventId, part.AdmittedEventId = admitted.AdmittedEventId, admitted.AdmittedEventId
+	} else if request := body.GetAcceptedRequest(); !ok && request.GetMeta().GetUpdateId() == id {
+		a.AcceptedRequestSequencingEventId, a.AcceptedRequest = body.GetAcceptedRequestSequencingEventId(), request
+		if u != nil {
+			delete(c.editUpdates(), id)
+		}
 	} else {
 		return c.updateFault(id, "accepted")
 	}

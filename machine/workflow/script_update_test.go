@@ -151,7 +151,12 @@ func scriptAnswer(s *script, in input) {
 func messageBody(line input) proto.Message {
 	switch line.verb {
 	case "accept":
-		return &updatepb.Acceptance{}
+		a := &updatepb.Acceptance{}
+		if line.is("whole") {
+			a.AcceptedRequestSequencingEventId = 2
+			a.AcceptedRequest = &updatepb.Request{Meta: &updatepb.Meta{UpdateId: line.word(0), Identity: "client"}, Input: &updatepb.Input{Name: "change"}}
+		}
+		return a
 	case "respond", "bare":
 		r := &updatepb.Response{Meta: &updatepb.Meta{UpdateId: line.word(0), Identity: "client"}}
 		if !line.is("empty") {

@@ -168,6 +168,20 @@ func (s *Service) Release(ctx context.Context, shards []persistence.ShardID) {
 	s.dropStale(ctx, shards)
 }
 
+// Verify asks the database who owns the shards in use, and stops the use of those that are another's.
+func (s *Service) Verify(ctx context.Context) error {
+	owners, err := s.store.ShardOwners(ctx)
+	if err != nil {
+		return fmt.Errorf("read who owns the shards: %w", err)
+	}
+	for _, stored := range owners {
+		if st := s.ownership.get(stored.Shard); st.epoch != 0 && stored.Owner != s.owner && stored.Epoch > st.epoch {
+			s.lost(stored.Shard, st.epoch)
+		}
+	}
+	return nil
+}
+
 // Owned lists the shards in use.
 func (s *Service) Owned() []persistence.ShardID { return s.ownership.list() }
 

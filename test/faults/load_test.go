@@ -59,7 +59,7 @@ func journeyWorkflow(ctx workflow.Context, n int) (journey, error) {
 		WorkflowID: workflow.GetInfo(ctx).WorkflowExecution.ID + "-child",
 	}), childWorkflow, n)
 	again := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: 5 * time.Second, HeartbeatTimeout: 3 * time.Second,
+		StartToCloseTimeout: 5 * time.Second, HeartbeatTimeout: 20 * time.Second, // the SDK gives a heartbeat two fifths of it
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, MaximumInterval: time.Second},
 	})
 	if err := workflow.ExecuteActivity(again, "echo", n).Get(ctx, &j.Echo); err != nil {
@@ -104,7 +104,9 @@ type load struct {
 	// once counts the executions of the activity with one attempt, by workflow id.
 	once sync.Map
 	// failed counts the calls that failed below the SDK's retries; failures are the first of them.
-	failed   atomic.Int64
+	failed atomic.Int64
+	// slowest is the longest call that does not wait for something to happen, in nanoseconds.
+	slowest  atomic.Int64
 	mu       sync.Mutex
 	failures []string
 	wrong    []string
@@ -167,13 +169,24 @@ func (f *fleet) startLoad(parallel int) *load {
 
 // watch notes the calls that fail although nothing is wrong with them.
 func (l *load) watch(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	begun := time.Now()
 	err := invoke(ctx, method, req, reply, conn, opts...)
+	switch req.(type) {
+	case *workflowservice.SignalWorkflowExecutionRequest, *workflowservice.StartWorkflowExecutionRequest,
+		*workflowservice.RespondActivityTaskCompletedRequest, *workflowservice.RespondWorkflowTaskCompletedRequest:
+		for took := int64(time.Since(begun)); ; {
+			longest := l.slowest.Load()
+			if took <= longest || l.slowest.CompareAndSwap(longest, took) {
+				break
+			}
+		}
+	}
 	if err != nil && ctx.Err() == nil {
 		l.failed.Add(1)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if len(l.failures) < failuresKept {
-			l.failures = append(l.failures, fmt.Sprintf("%s: %s: %s", method, status.Code(err), status.Convert(err).Message()))
+			l.failures = append(l.failures, fmt.Sprintf("%s %s: %s: %s\n", time.Now().UTC().Format(time.StampMilli), method, status.Code(err), status.Convert(err).Message()))
 		}
 	}
 	return err
@@ -278,7 +291,8 @@ func (l *load) finish(f *fleet) {
 	l.requireListed()
 	f.requireNoPanics()
 	f.requireSound()
-	l.t.Logf("%d journeys; %d calls failed below the SDK's retries", l.done.Load(), l.failed.Load())
+	l.t.Logf("%d journeys; %d calls failed below the SDK's retries; the slowest that does not wait took %v",
+		l.done.Load(), l.failed.Load(), time.Duration(l.slowest.Load()))
 }
 
 // requireHistories checks that histories are dense and that every workflow has ended once.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,13 +60,20 @@ const (
 	portTries = 100
 )
 
+// portsGiven are those that have been given out.
+var portsGiven sync.Map
+
 // FreeAddr returns an address of this machine on which nobody listens.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	var err error
 	for range portTries {
+		port := portMin + rand.IntN(portMax-portMin)
+		if _, given := portsGiven.LoadOrStore(port, true); given {
+			continue // whoever got it may not listen yet, or be about to start again
+		}
 		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", portMin+rand.IntN(portMax-portMin))); err == nil {
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			require.NoError(t, l.Close())
 			return l.Addr().String()
 		}

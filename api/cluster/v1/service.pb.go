@@ -25,7 +25,9 @@ type PingRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	MemberId string                 `protobuf:"bytes,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
 	// The caller has changed something in the table of members: read it again now.
-	Refresh       bool `protobuf:"varint,2,opt,name=refresh,proto3" json:"refresh,omitempty"`
+	Refresh bool `protobuf:"varint,2,opt,name=refresh,proto3" json:"refresh,omitempty"`
+	// The caller could not reach the member for a while, and may have taken over what it owned: it must give that up before it answers.
+	PassedOver    bool `protobuf:"varint,3,opt,name=passed_over,json=passedOver,proto3" json:"passed_over,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -70,6 +72,13 @@ func (x *PingRequest) GetMemberId() string {
 func (x *PingRequest) GetRefresh() bool {
 	if x != nil {
 		return x.Refresh
+	}
+	return false
+}
+
+func (x *PingRequest) GetPassedOver() bool {
+	if x != nil {
+		return x.PassedOver
 	}
 	return false
 }
@@ -275,10 +284,12 @@ var File_perdure_cluster_v1_service_proto protoreflect.FileDescriptor
 
 const file_perdure_cluster_v1_service_proto_rawDesc = "" +
 	"\n" +
-	" perdure/cluster/v1/service.proto\x12\x12perdure.cluster.v1\"D\n" +
+	" perdure/cluster/v1/service.proto\x12\x12perdure.cluster.v1\"e\n" +
 	"\vPingRequest\x12\x1b\n" +
 	"\tmember_id\x18\x01 \x01(\tR\bmemberId\x12\x18\n" +
-	"\arefresh\x18\x02 \x01(\bR\arefresh\"\x0e\n" +
+	"\arefresh\x18\x02 \x01(\bR\arefresh\x12\x1f\n" +
+	"\vpassed_over\x18\x03 \x01(\bR\n" +
+	"passedOver\"\x0e\n" +
 	"\fPingResponse\"\x9e\x01\n" +
 	"\x14ReleaseShardsRequest\x12\x1b\n" +
 	"\tmember_id\x18\x01 \x01(\tR\bmemberId\x12 \n" +

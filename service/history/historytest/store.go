@@ -19,6 +19,7 @@ import (
 type Store struct {
 	mu     sync.Mutex
 	epochs map[persistence.ShardID]persistence.Epoch
+	owners map[persistence.ShardID]string
 	runs   map[string]*row                     // by run id
 	logs   map[string][]persistence.Transition // by run id; a log may come before its run
 	spaces map[string]*persistence.NamespaceRecord
@@ -48,6 +49,7 @@ type row struct {
 func NewStore() *Store {
 	return &Store{
 		epochs: map[persistence.ShardID]persistence.Epoch{},
+		owners: map[persistence.ShardID]string{},
 		runs:   map[string]*row{},
 		logs:   map[string][]persistence.Transition{},
 		spaces: map[string]*persistence.NamespaceRecord{},
@@ -108,15 +110,26 @@ func (s *Store) Log(runID string) []persistence.Transition {
 func (s *Store) Now(context.Context) (time.Time, error) { return time.Now(), nil }
 
 // TakeShards implements persistence.Shards.
-func (s *Store) TakeShards(_ context.Context, _ string, shards []persistence.ShardID) (map[persistence.ShardID]persistence.Epoch, error) {
+func (s *Store) TakeShards(_ context.Context, owner string, shards []persistence.ShardID) (map[persistence.ShardID]persistence.Epoch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	taken := make(map[persistence.ShardID]persistence.Epoch, len(shards))
 	for _, shard := range shards {
 		s.epochs[shard]++
+		s.owners[shard] = owner
 		taken[shard] = s.epochs[shard]
 	}
 	return taken, nil
+}
+
+// ShardOwners lists the shards that have ever had an owner.
+func (s *Store) ShardOwners(context.Context) (list []persistence.ShardOwner, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for shard, owner := range s.owners {
+		list = append(list, persistence.ShardOwner{Shard: shard, Owner: owner, Epoch: s.epochs[shard]})
+	}
+	return list, nil
 }
 
 // Commit implements persistence.Executions.
