@@ -32,6 +32,9 @@ const (
 	DefaultQueueBytesMax = 64 << 20
 )
 
+// paceMembers is the size of a group from which on the next one is paced: below it hardly anybody would come to share a transaction.
+const paceMembers = 4
+
 // Member is what can be committed in a group.
 type Member interface {
 	// Size is an estimate in bytes of what the member writes. It must not change.
@@ -47,6 +50,10 @@ type Options struct {
 	// accepted when the queue is empty.
 	QueueMembersMax int
 	QueueBytesMax   int
+	// Pace is the least time from the begin of a group of several members to the begin of the next, unless that one is full earlier;
+	// zero: none. A fast database otherwise commits so often that hardly two members meet in a transaction, and each transaction costs
+	// it several times what a member costs. A lone caller never waits for it.
+	Pace time.Duration
 	// Observe, if set, is called after each commit, from the goroutine that commits.
 	Observe func(Observation)
 }
@@ -89,7 +96,8 @@ type Committer[M Member] struct {
 	bytes   int // of the queue
 	running bool
 	closed  bool
-	idle    *sync.Cond // running became false
+	idle    *sync.Cond    // running became false
+	full    chan struct{} // tells a paced committer that there is no reason to wait any longer
 }
 
 // entry is a member on its way. done has room for the one result, so that nobody waits for a caller that went away.
@@ -106,7 +114,7 @@ func New[M Member](commit func(ctx context.Context, members []M) error, opts Opt
 	setDefault(&opts.BytesMax, DefaultBytesMax)
 	setDefault(&opts.QueueMembersMax, DefaultQueueMembersMax)
 	setDefault(&opts.QueueBytesMax, DefaultQueueBytesMax)
-	c := &Committer[M]{commit: commit, opts: opts}
+	c := &Committer[M]{commit: commit, opts: opts, full: make(chan struct{}, 1)}
 	c.idle = sync.NewCond(&c.mu)
 	return c
 }
@@ -149,6 +157,7 @@ func (c *Committer[M]) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
+	c.hurry()
 	for c.running {
 		c.idle.Wait()
 	}
@@ -165,11 +174,22 @@ func (c *Committer[M]) enqueue(e *entry[M]) error {
 	}
 	c.queue = append(c.queue, e)
 	c.bytes += e.size
+	if len(c.queue) >= c.opts.MembersMax || c.bytes >= c.opts.BytesMax {
+		c.hurry()
+	}
 	if !c.running {
 		c.running = true
 		go c.run()
 	}
 	return nil
+}
+
+// hurry ends the pause between two groups. The caller holds the lock.
+func (c *Committer[M]) hurry() {
+	select {
+	case c.full <- struct{}{}:
+	default:
+	}
 }
 
 // abandon is for a caller whose context has ended.
@@ -198,10 +218,38 @@ func (c *Committer[M]) run() {
 		if entries == nil {
 			return
 		}
+		begun := time.Now()
 		if err := c.settle(entries); errors.Is(err, persistence.ErrUnavailable) {
 			c.dropIfClosed()
 		}
+		if len(entries) >= paceMembers {
+			c.pause(c.opts.Pace - time.Since(begun))
+		}
 	}
+}
+
+// pause waits until the next group may begin, or is full.
+func (c *Committer[M]) pause(d time.Duration) {
+	if d <= 0 || !c.hasRoom() {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.full:
+	}
+}
+
+// hasRoom tells whether the next group can take more than what waits already, and whether somebody may still come.
+func (c *Committer[M]) hasRoom() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.full: // it was said of an earlier group
+	default:
+	}
+	return !c.closed && len(c.queue) < c.opts.MembersMax && c.bytes < c.opts.BytesMax
 }
 
 // dropIfClosed empties the queue of a closed committer, so that Close does not wait for one timeout after the other.

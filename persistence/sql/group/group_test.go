@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -333,4 +335,63 @@ func isClosed(c *Committer[member]) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.closed
+}
+
+// A busy committer waits for company, however fast its database is; it never waits once the next group is full, and a lone caller
+// never waits at all.
+func TestPace(t *testing.T) {
+	const pace = 5 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		var begun []time.Duration
+		var sizes []int
+		first := time.Now()
+		c := New(func(_ context.Context, members []member) error {
+			begun, sizes = append(begun, time.Since(first)), append(sizes, len(members))
+			time.Sleep(time.Millisecond)
+			return nil
+		}, Options{Pace: pace, MembersMax: 8})
+		var wait sync.WaitGroup
+		submit := func(n int) {
+			for range n {
+				wait.Go(func() { assert.NoError(t, c.Submit(t.Context(), member{size: 1})) })
+				synctest.Wait() // one after the other: the first goes alone, the rest of them together
+			}
+		}
+		submit(1 + paceMembers) // a group of one, and one of four at 1 ms
+		time.Sleep(3 * time.Millisecond)
+		submit(2) // wait until 6 ms
+		wait.Wait()
+		require.Equal(t, []int{1, paceMembers, 2}, sizes)
+		require.Equal(t, []time.Duration{0, time.Millisecond, time.Millisecond + pace}, begun)
+
+		for range 3 { // two are no crowd
+			submit(1)
+			wait.Wait()
+		}
+		require.Equal(t, begun[len(begun)-2]+time.Millisecond, begun[len(begun)-1])
+
+		begun, sizes = nil, nil
+		submit(1 + paceMembers + 8) // the eight fill a group before its time
+		wait.Wait()
+		require.Equal(t, []int{1, 8, paceMembers}, sizes)
+		require.Equal(t, begun[1]+time.Millisecond+(pace-time.Millisecond), begun[2])
+		c.Close()
+	})
+}
+
+func TestCloseDoesNotWaitForThePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(func(context.Context, []member) error { time.Sleep(time.Millisecond); return nil }, Options{Pace: time.Hour})
+		var wait sync.WaitGroup
+		for range 2 * paceMembers {
+			wait.Go(func() { assert.NoError(t, c.Submit(t.Context(), member{size: 1})) })
+		}
+		wait.Wait()
+		begun := time.Now()
+		wait.Go(func() { assert.NoError(t, c.Submit(t.Context(), member{size: 1})) })
+		synctest.Wait()
+		c.Close()
+		wait.Wait()
+		require.Less(t, time.Since(begun), time.Minute)
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,8 +27,13 @@ type identity struct {
 
 	mu   sync.Mutex
 	key  int64
-	seen server
+	// former are the keys before, the latest last: rows that carry one belong to this process, too.
+	former []int64
+	seen   server
 }
+
+// formerKeysMax bounds the keys that a process remembers. Each is the end of a database, so there are few.
+const formerKeysMax = 16
 
 // server is what tells one database from another, and its past from its future.
 type server struct {
@@ -52,6 +58,13 @@ func (i *identity) currentKey() int64 {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.key
+}
+
+// hasHad tells whether a key is, or was, this process's.
+func (i *identity) hasHad(key int64) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return key == i.key || slices.Contains(i.former, key)
 }
 
 // A server in recovery has no current WAL file; nothing can be written there.
@@ -98,6 +111,7 @@ func (i *identity) observe(before int64, now server) int64 {
 		i.seen = now
 	}
 	if reason != "" {
+		i.former = append(i.former[max(0, len(i.former)-formerKeysMax+1):], i.key)
 		i.key = newKey()
 	}
 	key := i.key

@@ -46,6 +46,17 @@ WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted AND l.pid <> pg_b
 // the owner is this process), the sessions that hold the lock are terminated: a frozen process may have sent half of a commit, and no
 // timeout of the server ends a session that waits for the rest.
 func (s *Store) TakeShards(ctx context.Context, owner string, shards []persistence.ShardID) (map[persistence.ShardID]persistence.Epoch, error) {
+	return s.takeShards(ctx, owner, shards, false)
+}
+
+// RetakeShards implements persistence.Shards: it is TakeShards for rows that carry a key of this process.
+func (s *Store) RetakeShards(ctx context.Context, owner string, shards []persistence.ShardID) (map[persistence.ShardID]persistence.Epoch, error) {
+	return s.takeShards(ctx, owner, shards, true)
+}
+
+func (s *Store) takeShards(ctx context.Context, owner string, shards []persistence.ShardID, ownOnly bool) (
+	map[persistence.ShardID]persistence.Epoch, error,
+) {
 	ids := make([]int32, 0, len(shards))
 	for _, id := range shards {
 		if id >= 0 && id < persistence.ShardCount {
@@ -69,7 +80,11 @@ func (s *Store) TakeShards(ctx context.Context, owner string, shards []persisten
 		if err != nil {
 			return nil, err
 		}
-		return pgx.CollectRows(rows, pgx.RowTo[int64])
+		keys, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if ownOnly {
+			keys = slices.DeleteFunc(keys, func(key int64) bool { return !s.identity.hasHad(key) })
+		}
+		return keys, err
 	}, func(ctx context.Context, tx pgx.Tx, key int64, locked []int64) error {
 		clear(taken)
 		rows, err := tx.Query(ctx, sqlMoveShards, ids, owner, key, locked)
@@ -79,7 +94,7 @@ func (s *Store) TakeShards(ctx context.Context, owner string, shards []persisten
 		if err := eachRow(rows, collect); err != nil {
 			return err
 		}
-		if len(taken) == len(ids) {
+		if len(taken) == len(ids) || ownOnly {
 			return nil
 		}
 		rows, err = tx.Query(ctx, sqlNewShards, ids, owner, key)
