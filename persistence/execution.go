@@ -25,9 +25,12 @@ type Epoch int64
 // Shards is the ownership of shards.
 type Shards interface {
 	// TakeShards makes this process the owner of the shards and returns their new epochs. It waits for the commits of the
-	// previous owners that are under way; from its return on they can commit nothing more to these shards. Taking a shard from
-	// oneself resolves a commit with unknown outcome. A shard that is missing in the result could not be taken.
+	// previous owners that are under way; from its return on they can commit nothing more to these shards. A shard that is missing
+	// in the result could not be taken.
 	TakeShards(ctx context.Context, owner string, shards []ShardID) (map[ShardID]Epoch, error)
+	// RetakeShards is TakeShards of those shards that this process still owns: it resolves a commit with unknown outcome, and takes
+	// nothing from anybody else. A shard that is missing in the result has another owner by now, or never had one.
+	RetakeShards(ctx context.Context, owner string, shards []ShardID) (map[ShardID]Epoch, error)
 	// ShardOwners lists the shards that have ever had an owner.
 	ShardOwners(ctx context.Context) ([]ShardOwner, error)
 }
@@ -55,6 +58,9 @@ type Mutation struct {
 	Key   ExecutionKey
 	Epoch Epoch
 	Runs  []RunWrite
+	// First says that the key is expected to have no run yet; if it has one, nothing is written and the answer is ErrExists. A start
+	// with a new id, which most are, so needs no look at the database before its commit.
+	First bool
 }
 
 // RunWrite is what a mutation writes for one run. Within a mutation, a run that closes must come before the run that opens.
@@ -102,6 +108,8 @@ type Transition struct {
 type Snapshot struct {
 	Seq   int64
 	Parts []byte
+	// Dense says that every earlier row since the last snapshot holds events: there is nothing to delete.
+	Dense bool
 }
 
 // Run is a stored run: the executions row, and from Load also the transitions after its snapshot.
@@ -148,7 +156,7 @@ type HistoryRange struct {
 
 // Executions is the state of executions and their histories.
 type Executions interface {
-	// Commit applies a mutation. See the package comment for its errors: nil, ErrFenced, ErrConflict, ErrTooLarge,
+	// Commit applies a mutation. See the package comment for its errors: nil, ErrFenced, ErrConflict, ErrExists, ErrTooLarge,
 	// ErrOutcomeUnknown, ErrUnavailable, ErrClosed.
 	Commit(ctx context.Context, m *Mutation) error
 

@@ -8,7 +8,7 @@
 //     transaction that commits, after the transaction has got hold of the owner's key. Owners are fenced by the database, never
 //     by timing.
 //   - Commit returns nil only when the mutation is durable. [ErrOutcomeUnknown] means that it may or may not be: the caller
-//     must take the shard again, from itself, before it reads or writes there. Every other error means that nothing was written.
+//     must retake the shard before it reads or writes there. Every other error means that nothing was written.
 //   - Mutations of one shard are applied in the order in which Commit was called. Mutations of any shards may share a
 //     transaction (group commit); a fault of one of them reaches only that one.
 //   - Contexts bound the wait of a caller, never a commit that is under way.
@@ -46,7 +46,9 @@ var (
 	// ErrConflict says that the row to insert exists (a run id, or a second open run of the same business id) or that the
 	// version to replace is not the stored one. Reload.
 	ErrConflict = errors.New("persistence: conflict with the stored state")
-	// ErrOutcomeUnknown says that the connection was lost in a commit. Take the shard again before anything else.
+	// ErrExists says that the key of a Mutation with First has a run.
+	ErrExists = errors.New("persistence: the key has a run already")
+	// ErrOutcomeUnknown says that the connection was lost in a commit. Retake the shard before anything else.
 	ErrOutcomeUnknown = errors.New("persistence: outcome of the commit unknown")
 	// ErrNotFound says that there is no such row.
 	ErrNotFound = errors.New("persistence: not found")

@@ -1,8 +1,11 @@
 package persistencetest
 
 import (
+	"fmt"
+	"sync"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/perdure/perdure/persistence"
@@ -13,6 +16,7 @@ var commitTests = []namedTest{
 	{"update changes only what is set", testUpdate},
 	{"one open run per key", testOneOpenRun},
 	{"keys do not share runs", testKeysAreApart},
+	{"a first run of a key is the first", testFirst},
 	{"close and open in one mutation", testCloseAndOpen},
 	{"a mutation is applied whole or not at all", testAtomic},
 	{"a run id is inserted once", testRunInsertedTwice},
@@ -67,6 +71,41 @@ func testUpdate(e *env) {
 		got.WakeAt = want.WakeAt
 		require.Equal(e, &want, got, step.name)
 	}
+}
+
+func testFirst(e *env) {
+	x := e.start("a")
+	x.must(persistence.RunWrite{RunID: x.run, SetStatus: true, Status: 2})
+	first := func(businessID string) func() error {
+		n := &execution{e: e, store: e.store, key: e.key(businessID), run: newRunID()}
+		n.epoch = e.own(e.store, n.key)
+		m := &persistence.Mutation{Key: n.key, Epoch: n.epoch, Runs: []persistence.RunWrite{n.first()}, First: true}
+		return func() error { return n.store.Commit(e.ctx, m) }
+	}
+	require.NoError(e, first("b")())
+	require.ErrorIs(e, first("a")(), persistence.ErrExists, "a closed run")
+	require.ErrorIs(e, first("b")(), persistence.ErrExists, "an open run")
+	require.Equal(e, x.run, x.load().RunID)
+	runs, err := e.store.ListRuns(e.ctx, x.key, 10)
+	require.NoError(e, err)
+	require.Len(e, runs, 1, "nothing is written")
+
+	// In one group, it is the only one that fails.
+	var wait sync.WaitGroup
+	for i := range 64 {
+		if i%8 == 0 {
+			again := first("b")
+			wait.Go(func() { assert.ErrorIs(e, again(), persistence.ErrExists) })
+			continue
+		}
+		commit := first(fmt.Sprintf("c%d", i))
+		wait.Go(func() { assert.NoError(e, commit()) })
+	}
+	wait.Wait()
+
+	x = e.start("d")
+	err = x.store.Commit(e.ctx, &persistence.Mutation{Key: x.key, Epoch: x.epoch - 1, Runs: []persistence.RunWrite{x.first()}, First: true})
+	require.ErrorIs(e, err, persistence.ErrFenced, "who does not own the shard learns nothing of it")
 }
 
 func testOneOpenRun(e *env) {

@@ -16,6 +16,9 @@ var fencingTests = []namedTest{
 	{"another owner's epoch", testForeignEpoch},
 	{"all shards at once", testTakeAllShards},
 	{"shards that do not exist", testTakeImpossibleShards},
+	{"one's own shards again", testRetakeOwn},
+	{"a retake leaves another's shards alone", testRetakeForeign},
+	{"retakes that race with a take", testRacingRetakes},
 	{"a take cuts a stream of commits", testTakeDuringCommits},
 	{"takes of two owners at the same time", testRacingTakes},
 }
@@ -86,6 +89,79 @@ func testTakeImpossibleShards(e *env) {
 	none, err := e.store.TakeShards(e.ctx, "a", nil)
 	require.NoError(e, err)
 	require.Empty(e, none)
+}
+
+func testRetakeOwn(e *env) {
+	x := e.start("a")
+	taken, err := e.store.RetakeShards(e.ctx, "owner", []persistence.ShardID{x.key.Shard(), x.key.Shard()})
+	require.NoError(e, err)
+	require.Len(e, taken, 1)
+	require.Greater(e, taken[x.key.Shard()], x.epoch)
+	require.ErrorIs(e, x.commit(x.next(1)), persistence.ErrFenced)
+	x.epoch, x.seq = taken[x.key.Shard()], 1
+	x.must(x.next(1))
+	require.Equal(e, []int64{1, 2}, x.seqs())
+}
+
+func testRetakeForeign(e *env) {
+	mine, theirs, other := e.key("mine").Shard(), persistence.ShardID(0), e.open()
+	for theirs == mine {
+		theirs++
+	}
+	_, err := e.store.TakeShards(e.ctx, "owner", []persistence.ShardID{mine, theirs})
+	require.NoError(e, err)
+	lost, err := other.TakeShards(e.ctx, "owner", []persistence.ShardID{theirs}) // a name alone is no title
+	require.NoError(e, err)
+	nobodys := max(mine, theirs) + 1
+	kept, err := e.store.RetakeShards(e.ctx, "owner", []persistence.ShardID{mine, theirs, nobodys, -1, persistence.ShardCount})
+	require.NoError(e, err)
+	require.Len(e, kept, 1)
+	require.Contains(e, kept, mine)
+	owners, err := e.store.ShardOwners(e.ctx)
+	require.NoError(e, err)
+	require.Len(e, owners, 2, "a shard that nobody had is not a shard to have again")
+	again, err := other.RetakeShards(e.ctx, "owner", []persistence.ShardID{mine, theirs})
+	require.NoError(e, err)
+	require.Equal(e, map[persistence.ShardID]persistence.Epoch{theirs: lost[theirs] + 1}, again, "its owner noticed nothing")
+	none, err := e.store.RetakeShards(e.ctx, "owner", nil)
+	require.NoError(e, err)
+	require.Empty(e, none)
+}
+
+// testRacingRetakes: whatever the order, the taker owns the shards in the end, and the former owner nothing.
+func testRacingRetakes(e *env) {
+	heir := e.open()
+	shards := []persistence.ShardID{1, 2, 3, 4}
+	for range 10 {
+		_, err := e.store.TakeShards(e.ctx, "owner", shards)
+		require.NoError(e, err)
+		var (
+			group    sync.WaitGroup
+			takeErr  error
+			retakes  [3]map[persistence.ShardID]persistence.Epoch
+			failures [3]error
+			heirs    map[persistence.ShardID]persistence.Epoch
+		)
+		for i := range retakes {
+			group.Go(func() { retakes[i], failures[i] = e.store.RetakeShards(e.ctx, "owner", shards) })
+		}
+		group.Go(func() {
+			for takeErr == nil && len(heirs) < len(shards) { // what moved between its look and its lock it does not get
+				heirs, takeErr = heir.TakeShards(e.ctx, "heir", shards)
+			}
+		})
+		group.Wait()
+		require.NoError(e, takeErr)
+		for i, taken := range retakes {
+			require.NoError(e, failures[i])
+			for shard, epoch := range taken {
+				require.Less(e, epoch, heirs[shard])
+			}
+		}
+		after, err := e.store.RetakeShards(e.ctx, "owner", shards)
+		require.NoError(e, err)
+		require.Empty(e, after)
+	}
 }
 
 // testTakeDuringCommits: what the former owner was told is there when the take returns, and nothing comes after it.

@@ -251,6 +251,10 @@ func calls(e *env, store persistence.Store) map[string]func(context.Context) err
 			_, err := store.TakeShards(ctx, "me", []persistence.ShardID{1})
 			return err
 		},
+		"RetakeShards": func(ctx context.Context) error {
+			_, err := store.RetakeShards(ctx, "me", []persistence.ShardID{1})
+			return err
+		},
 		"ReadHistory": func(ctx context.Context) error {
 			_, err := store.ReadHistory(ctx, persistence.HistoryRange{RunID: newRunID(), From: 1, To: 2, RowsMax: 1, BytesMax: 1})
 			return err

@@ -72,13 +72,16 @@ func (x *access) open(o workflow.Opening) *change {
 	return &change{run: x.newRun(o.RunID), tx: workflow.Open(o, x.now, x.env(""))}
 }
 
-func (x *access) newRun(id string) *run { return &run{chain: x.chain, id: id} }
+func (x *access) newRun(id string) *run { return &run{chain: x.chain, id: id, dense: true} }
 
 // commit finishes transitions of runs of this execution and stores them together; then they are the state, and their effects
 // are under way. A run that closes must come before the one that opens. Runs that follow by themselves (continue-as-new,
 // retry, cron) are added behind the run they follow.
 func (x *access) commit(changes ...*change) error {
-	mutation := &persistence.Mutation{Key: x.chain.key, Epoch: x.chain.epoch}
+	return x.commitAs(&persistence.Mutation{Key: x.chain.key, Epoch: x.chain.epoch}, changes)
+}
+
+func (x *access) commitAs(mutation *persistence.Mutation, changes []*change) error {
 	for i := 0; i < len(changes); i++ {
 		c := changes[i]
 		if err := c.finish(); err != nil {
@@ -144,7 +147,7 @@ func (c *change) row() (*persistence.RunWrite, error) {
 		if err != nil {
 			return nil, fmt.Errorf("snapshot: %w", err)
 		}
-		w.Snapshot = &persistence.Snapshot{Seq: t.Seq, Parts: parts}
+		w.Snapshot = &persistence.Snapshot{Seq: t.Seq, Parts: parts, Dense: r.dense}
 	}
 	if res.Visibility {
 		if w.Visibility, err = visibilityRow(after); err != nil {
@@ -225,6 +228,8 @@ func (x *access) writeError(m *persistence.Mutation, err error) error {
 		x.dropRuns(x.chain)
 		x.lost(shard, m.Epoch)
 		return errShardMoved(shard, x.ownerOf(shard))
+	case errors.Is(err, persistence.ErrExists):
+		return err // the caller asked
 	case errors.Is(err, persistence.ErrConflict):
 		x.logger.Warn("commit met another state than the cached one", zap.String("namespace_id", m.Key.NamespaceID),
 			zap.String("workflow_id", m.Key.BusinessID), zap.Error(err))
@@ -252,6 +257,8 @@ func commitResult(err error) string {
 		return "fenced"
 	case errors.Is(err, persistence.ErrConflict):
 		return "conflict"
+	case errors.Is(err, persistence.ErrExists):
+		return "exists"
 	case errors.Is(err, persistence.ErrOutcomeUnknown):
 		return "unknown"
 	}
@@ -304,6 +311,7 @@ func (r *run) stored(w *persistence.RunWrite) {
 		r.seq = t.Seq
 		r.rows++
 		r.partsBytes += len(t.Parts)
+		r.dense = (r.dense || w.Snapshot != nil) && len(t.Events) > 0
 	}
 	if w.Snapshot != nil {
 		r.rows, r.partsBytes, r.snapshotBytes = 0, 0, len(w.Snapshot.Parts)

@@ -90,6 +90,36 @@ func TestUnknownOutcomeOfACompletion(t *testing.T) {
 	}
 }
 
+// A host that was frozen in a commit, and learns nothing of its outcome, finds that its shards have another owner: they stay with it.
+func TestUnknownOutcomeAfterAnotherHasTakenOver(t *testing.T) {
+	w := newWorld(t)
+	old := w.startPlaced("old")
+	require.NoError(t, old.Take(old.ctx, allShards()))
+	old.run("w")
+	var heir map[persistence.ShardID]persistence.Epoch
+	var once sync.Once
+	w.db.SetFault(func(*persistence.Mutation) (f historytest.Fault) {
+		once.Do(func() { // the heir takes over while the commit is on its way
+			var err error
+			heir, err = w.db.TakeShards(context.Background(), "heir", allShards())
+			require.NoError(t, err)
+			f = historytest.Fault{Err: persistence.ErrOutcomeUnknown}
+		})
+		return f
+	})
+	require.Equal(t, codes.Unavailable, code(old.signal("w", "s")))
+	shard := workflowKey(old.id(), "w").Shard()
+	<-old.placement.(placement).checks // the cluster looks whether anybody keeps them
+	require.NotContains(t, old.Owned(), shard)
+	requireMoved(t, old.signal("w", "s"))
+	owners, err := w.db.ShardOwners(old.ctx)
+	require.NoError(t, err)
+	for _, o := range owners {
+		require.Equal(t, "heir", o.Owner)
+		require.Equal(t, heir[o.Shard], o.Epoch)
+	}
+}
+
 // Whoever waits on a run whose state is in doubt does not wait for nothing.
 func TestUnknownOutcomeReachesWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

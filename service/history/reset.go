@@ -286,7 +286,7 @@ func (x *access) copyPrefix(r *run, prefix []persistence.Transition) error {
 		row := &prefix[i]
 		chunk = append(chunk, persistence.RunWrite{RunID: r.id, Bucket: r.bucket, Transition: row})
 		size += len(row.Events) + len(row.Parts)
-		r.seq = row.Seq
+		r.seq, r.dense = row.Seq, false
 		r.rows++
 		r.partsBytes += len(row.Parts)
 		if size >= resetChunkBytes {

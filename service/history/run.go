@@ -22,6 +22,7 @@ type run struct {
 	flagged bool // has_effects
 	// Of the log since the last snapshot.
 	rows          int
+	dense         bool // each of the rows is known to hold events
 	partsBytes    int
 	snapshotBytes int
 

@@ -78,6 +78,7 @@ type Service struct {
 	cache      *cache
 	timers     *timers
 	effects    *effects
+	optimism   optimism
 
 	// ctx is that of background work and of waiting calls; it ends with the service.
 	ctx     context.Context

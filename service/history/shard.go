@@ -47,6 +47,27 @@ func (o *ownership) set(shard persistence.ShardID, epoch persistence.Epoch) {
 	o.shards[shard] = shardState{epoch: epoch}
 }
 
+// settle ends the doubt about shards: those with an epoch are used under it, the others are not used any more. What is no longer in
+// doubt stays as it is: it has been given away meanwhile.
+func (o *ownership) settle(shards []persistence.ShardID, epochs map[persistence.ShardID]persistence.Epoch) (kept, lost []persistence.ShardID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, shard := range shards {
+		if !o.shards[shard].held {
+			continue
+		}
+		epoch := epochs[shard]
+		o.shards[shard] = shardState{epoch: epoch}
+		if epoch != 0 {
+			kept = append(kept, shard)
+		} else {
+			o.owned--
+			lost = append(lost, shard)
+		}
+	}
+	return kept, lost
+}
+
 // lose notes that a shard has another owner; false: it was not owned under the epoch.
 func (o *ownership) lose(shard persistence.ShardID, epoch persistence.Epoch) bool {
 	o.mu.Lock()
@@ -211,15 +232,21 @@ func (s *Service) dropLost() {
 	if len(shards) == 0 {
 		return
 	}
-	s.logger.Warn("shards have another owner", zap.Int("count", len(shards)), zap.Int32("first", int32(shards[0])))
 	s.dropStale(s.ctx, shards)
+	s.shardsLost(shards)
+}
+
+// shardsLost says that shards have another owner, who may not keep them.
+func (s *Service) shardsLost(shards []persistence.ShardID) {
+	s.logger.Warn("shards have another owner", zap.Int("count", len(shards)), zap.Int32("first", int32(shards[0])))
 	if s.placement != nil {
 		s.placement.Check()
 	}
 }
 
 // resolve finds out what became of a commit with unknown outcome: once the shard is taken from oneself, it is stored or never
-// will be. Until then nothing of the shard is read or written. Shards that fall into doubt together are taken together.
+// will be. Until then nothing of the shard is read or written. Shards that fall into doubt together are taken together. What has
+// become another's meanwhile (this host may have been frozen) is left to it.
 func (s *Service) resolve(shard persistence.ShardID, epoch persistence.Epoch) {
 	held, first := s.ownership.hold(shard, epoch)
 	if !held {
@@ -251,15 +278,27 @@ func (s *Service) takeHeld() {
 			return
 		}
 		s.logger.Warn("it is in doubt what is stored: taking shards again", zap.Int("count", len(shards)), zap.Int32("first", int32(shards[0])))
+		var kept, lost []persistence.ShardID
 		taken := s.insist("take held shards", func(ctx context.Context) error {
 			shards = s.ownership.stillHeld(shards) // the others have been released meanwhile
 			if len(shards) == 0 {
 				return nil
 			}
-			return s.take(ctx, shards)
+			epochs, err := s.store.RetakeShards(ctx, s.owner, shards)
+			if err == nil {
+				kept, lost = s.ownership.settle(shards, epochs)
+			}
+			return err
 		})
-		if taken && len(shards) > 0 {
-			s.recoverSoon(shards)
+		if !taken {
+			return // the service stops
+		}
+		s.dropStale(s.ctx, slices.Concat(kept, lost))
+		if len(lost) > 0 {
+			s.shardsLost(lost)
+		}
+		if len(kept) > 0 {
+			s.recoverSoon(kept)
 		}
 	}
 }

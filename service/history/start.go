@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
@@ -12,6 +13,7 @@ import (
 	historypb "github.com/perdure/perdure/api/history/v1"
 	statepb "github.com/perdure/perdure/api/state/v1"
 	"github.com/perdure/perdure/machine/workflow"
+	"github.com/perdure/perdure/persistence"
 )
 
 // start is a run to be started, by whichever call.
@@ -84,6 +86,13 @@ func startOf(namespaceID string, r *workflowservice.StartWorkflowExecutionReques
 
 // start makes a new run if the policies allow it.
 func (x *access) start(st *start) (*started, error) {
+	if x.chain.current == "" && x.optimism.try() {
+		begun, err := x.openFirst(st)
+		if !errors.Is(err, persistence.ErrExists) {
+			return begun, err
+		}
+		x.optimism.failed()
+	}
 	current, err := x.load("")
 	if err != nil {
 		return nil, err
@@ -165,17 +174,44 @@ func (x *access) openRun(st *start, open *run) (*started, error) {
 		}
 		changes = append(changes, c)
 	}
-	opened := x.open(st.opening)
-	opened.inHand = st.eager
-	if st.then != nil {
-		if err := st.then(opened.tx); err != nil {
-			return nil, err
-		}
+	opened, err := x.opened(st)
+	if err != nil {
+		return nil, err
 	}
 	if err := x.commit(append(changes, opened)...); err != nil {
 		return nil, err
 	}
 	return &started{run: opened.run, created: true, change: opened}, nil
+}
+
+// openFirst makes the run without having looked whether there are others of its key: ErrExists if there are.
+func (x *access) openFirst(st *start) (*started, error) {
+	id, err := x.newRunID()
+	if err != nil {
+		return nil, err
+	}
+	st.opening.RunID = id
+	opened, err := x.opened(st)
+	if err != nil {
+		return nil, err
+	}
+	first := &persistence.Mutation{Key: x.chain.key, Epoch: x.chain.epoch, First: true}
+	if err := x.commitAs(first, []*change{opened}); err != nil {
+		return nil, err
+	}
+	return &started{run: opened.run, created: true, change: opened}, nil
+}
+
+// opened is the first transition of the run that is to be started.
+func (x *access) opened(st *start) (*change, error) {
+	c := x.open(st.opening)
+	c.inHand = st.eager
+	if st.then != nil {
+		if err := st.then(c.tx); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 // replaced ends a run to make room for another one.

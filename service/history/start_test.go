@@ -1,6 +1,7 @@
 package history
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,6 +39,50 @@ func TestStartIsIdempotentByRequestID(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first.RunId, again.RunId)
 	require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, again.Status)
+}
+
+// A host that does not know a workflow id expects it to be new. If it was wrong, policies and request ids decide as ever, and the
+// next starts look first.
+func TestStartOfAnIDThatIsNotKnown(t *testing.T) {
+	w := newWorld(t)
+	h := w.start(Config{})
+	r := startRequest("w")
+	first, err := h.startWith(r)
+	require.NoError(t, err)
+	h.stop()
+
+	h = w.start(Config{})
+	again, err := h.startWith(r)
+	require.NoError(t, err)
+	require.Equal(t, first.RunId, again.RunId)
+	require.True(t, again.Started)
+	_, err = h.startWith(startRequest("w"))
+	var exists *serviceerror.WorkflowExecutionAlreadyStarted
+	require.ErrorAs(t, err, &exists)
+	require.NoError(t, h.terminateRun("w", ""))
+	h.stop()
+
+	h = w.start(Config{})
+	reuse := startRequest("w")
+	reuse.WorkflowIdReusePolicy = enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE
+	_, err = h.startWith(reuse)
+	require.ErrorAs(t, err, &exists)
+	require.Greater(t, h.run("w"), first.RunId)
+
+	h.stop()
+	h = w.start(Config{})
+	reuse = startRequest("w")
+	reuse.WorkflowIdConflictPolicy = enumspb.WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING
+	replaced, err := h.startWith(reuse)
+	require.NoError(t, err)
+	require.NotEqual(t, first.RunId, replaced.RunId)
+	reads := h.db.Reads()
+	for i := range pessimism {
+		h.run(fmt.Sprintf("wary-%d", i))
+	}
+	require.Equal(t, pessimism, h.db.Reads()-reads)
+	h.run("trusting again")
+	require.Equal(t, pessimism, h.db.Reads()-reads)
 }
 
 func TestStartConflictPolicies(t *testing.T) {

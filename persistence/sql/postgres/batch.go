@@ -70,6 +70,9 @@ func (g *groupBatch) add(index int, m *member) error {
 func (g *groupBatch) addMutation(index int, m *member) error {
 	key := m.mutation.Key
 	g.fenceShard(index, m.shard, m.mutation.Epoch)
+	if m.mutation.First {
+		g.expectNone(index, m)
+	}
 	for i := range m.mutation.Runs {
 		w := &m.mutation.Runs[i]
 		k := runKey{m.namespace, key.Kind, key.BusinessID, m.runs[i]}
@@ -95,7 +98,7 @@ func (g *groupBatch) addRun(k runKey, shard persistence.ShardID, w *persistence.
 	if t := w.Transition; t != nil {
 		g.addTransition(w.Bucket, k.run, t)
 	}
-	if w.Snapshot != nil {
+	if w.Snapshot != nil && !w.Snapshot.Dense {
 		g.purges = append(g.purges, purge{k, shard, w.Bucket, w.Snapshot.Seq})
 	}
 	old, ok := g.rows[k]
@@ -133,6 +136,16 @@ func (g *groupBatch) addTransition(bucket int32, run uuidBytes, t *persistence.T
 	c[3].int64(t.FirstEventID)
 	c[4].bytesOrNull(t.Events)
 	c[5].bytesOrNull(t.Parts)
+}
+
+// expectNone has it checked that a member's key has no run.
+func (g *groupBatch) expectNone(index int, m *member) {
+	c := g.firsts.columns
+	c[0].int32(int32(m.shard))
+	c[1].uuid(m.namespace)
+	c[2].int16(int16(m.mutation.Key.Kind))
+	c[3].text(m.mutation.Key.BusinessID)
+	g.firstOwners = append(g.firstOwners, []int{index})
 }
 
 func addRunKey(t *table, k runKey, shard persistence.ShardID) {
@@ -377,11 +390,14 @@ func addQueueKey(t *table, q queueID) {
 	t.columns[3].int32(q.partition)
 }
 
-// blame turns the failure of a fence into the errors of the members behind it.
+// blame turns the failure of a check into the errors of the members behind it.
 func (g *groupBatch) blame(err *pgconn.PgError) *group.BlameError {
-	owners := g.fenceOwners
-	if err.Code == stateStaleQueue {
+	owners, fault := g.fenceOwners, persistence.ErrFenced
+	switch err.Code {
+	case stateStaleQueue:
 		owners = g.queueOwners
+	case stateKeyExists:
+		owners, fault = g.firstOwners, persistence.ErrExists
 	}
 	blamed := &group.BlameError{Members: map[int]error{}}
 	for _, position := range strings.Split(err.Detail, ",") {
@@ -390,7 +406,7 @@ func (g *groupBatch) blame(err *pgconn.PgError) *group.BlameError {
 			continue
 		}
 		for _, index := range slices.Clone(owners[n-1]) {
-			blamed.Members[index] = persistence.ErrFenced
+			blamed.Members[index] = fault
 		}
 	}
 	return blamed

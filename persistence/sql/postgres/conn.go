@@ -84,6 +84,9 @@ func (c *commitConn) setUp(ctx context.Context) error {
 		return err
 	}
 	c.key = key
+	if c.unnamed() {
+		return nil
+	}
 	pipeline := c.conn.PgConn().StartPipeline(ctx)
 	for name, sql := range commitStatements {
 		pipeline.SendPrepare(name, sql, nil)
@@ -104,9 +107,7 @@ func (c *commitConn) close() {
 	if c.conn == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	_ = c.conn.Close(ctx) // nothing depends on a polite end
+	closeConn(c.conn)
 	c.conn = nil
 }
 
@@ -137,7 +138,7 @@ func (c *commitConn) run(ctx context.Context, g *groupBatch) error {
 func (c *commitConn) pipeline(ctx context.Context, g *groupBatch) (*pgconn.Batch, error) {
 	batch := &pgconn.Batch{}
 	key := int64Param(c.key)
-	exec := func(name string, params ...[]byte) { batch.ExecPrepared(name, params, binaryFormat, nil) }
+	exec := func(name string, params ...[]byte) { c.exec(batch, name, params) }
 	exec("lock", []byte(c.store.lockTimeout), key)
 	if g.fence.rows() > 0 {
 		exec("fence_shards", append([][]byte{key}, g.fence.values()...)...)
@@ -150,6 +151,7 @@ func (c *commitConn) pipeline(ctx context.Context, g *groupBatch) (*pgconn.Batch
 			exec(name, t.values()...)
 		}
 	}
+	simple("check_first", g.firsts)
 	simple("insert_transitions", g.transitions)
 	for _, p := range g.purges {
 		params := [][]byte{int32Param(int32(p.shard)), p.key.namespace[:], int16Param(int16(p.key.kind)), []byte(p.key.business), p.key.run[:],
@@ -180,11 +182,23 @@ func (c *commitConn) pipeline(ctx context.Context, g *groupBatch) (*pgconn.Batch
 	return batch, nil
 }
 
+// exec adds a statement of a commit.
+func (c *commitConn) exec(batch *pgconn.Batch, name string, params [][]byte) {
+	if c.unnamed() {
+		batch.ExecParams(commitStatements[name], params, nil, binaryFormat, nil)
+		return
+	}
+	batch.ExecPrepared(name, params, binaryFormat, nil)
+}
+
+// unnamed tells whether what is prepared on this connection may not be found again.
+func (c *commitConn) unnamed() bool { return c.config.DefaultQueryExecMode == unnamed }
+
 // byBucket adds a statement whose text names the bucket; it is prepared on first use.
 func (c *commitConn) byBucket(ctx context.Context, batch *pgconn.Batch, verb string, bucket int32, sql string, params [][]byte) error {
 	name := fmt.Sprintf("%s_%d", verb, bucket)
 	if !c.prepared[name] {
-		if len(c.prepared) >= purgesPreparedMax {
+		if c.unnamed() || len(c.prepared) >= purgesPreparedMax {
 			batch.ExecParams(sql, params, nil, binaryFormat, nil)
 			return nil
 		}

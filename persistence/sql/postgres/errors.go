@@ -16,6 +16,7 @@ const (
 	stateStaleShard = "PD001" // detail: the positions in the arrays of the fence, from 1, separated by commas
 	stateStaleQueue = "PD002" // the same
 	stateMissingRow = "PD003" // fewer rows were updated than the group named
+	stateKeyExists  = "PD004" // detail: positions, as of stateStaleShard
 )
 
 // The states of PostgreSQL that mean something else than "the database cannot do it now".
@@ -105,6 +106,8 @@ func commitError(err error) error {
 	switch pgErr.Code {
 	case stateStaleShard, stateStaleQueue:
 		return fmt.Errorf("%w: %w", persistence.ErrFenced, err)
+	case stateKeyExists:
+		return fmt.Errorf("%w: %w", persistence.ErrExists, err)
 	case stateUniqueViolation, stateMissingRow:
 		return fmt.Errorf("%w: %w", persistence.ErrConflict, err)
 	case stateProgramLimit:
@@ -117,8 +120,10 @@ func commitError(err error) error {
 	return fmt.Errorf("%w: commit: %w", persistence.ErrUnavailable, err)
 }
 
-// isStale tells the failure of a fence.
-func isStale(err error) bool { return hasState(err, stateStaleShard) || hasState(err, stateStaleQueue) }
+// namesMembers tells the failure of a check that says whose fault it was.
+func namesMembers(err error) bool {
+	return hasState(err, stateStaleShard) || hasState(err, stateStaleQueue) || hasState(err, stateKeyExists)
+}
 
 // class is the first two characters of a state.
 func class(e *pgconn.PgError) string {

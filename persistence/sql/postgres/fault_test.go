@@ -16,43 +16,50 @@ import (
 	"github.com/perdure/perdure/persistence/sql/postgres/pgtest"
 )
 
-// TestUnknownOutcomeIsResolvedByTaking: after the take, the row is there or will never be.
+// TestUnknownOutcomeIsResolvedByTaking: after the take, the row is there or will never be. With a pool in between, too.
 func TestUnknownOutcomeIsResolvedByTaking(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		fault   fault
 		written bool
 	}{{"request lost", loseRequest, false}, {"answer lost", loseAnswer, true}, {"frozen in half", freezeInHalf, false}} {
-		t.Run(c.name, func(t *testing.T) {
-			ctx := context.Background()
-			direct := database(t)
-			p, url := newProxy(t, direct)
-			s := open(t, Options{URL: url, CommitTimeout: 2 * time.Second, LockTimeout: 300 * time.Millisecond, Logger: zap.NewNop()})
-			key, run := keyOf("a"), newRun()
-			epoch := takeAll(t, s, key)[key.Shard()]
-			require.NoError(t, commit(s, key, epoch, startWrite(key, run)))
-
-			p.next.Store(int32(c.fault))
-			err := commit(s, key, epoch, nextWrite(run, 2))
-			require.ErrorIs(t, err, persistence.ErrOutcomeUnknown)
-			require.Zero(t, p.next.Load(), "the fault did not happen")
-
-			newer := takeAll(t, s, key)[key.Shard()]
-			require.Equal(t, epoch+1, newer)
-			loaded, err := s.LoadRun(ctx, key, run)
-			require.NoError(t, err)
-			want := 1
-			if c.written {
-				want = 2
-			}
-			require.Len(t, loaded.Transitions, want)
-			var sessions int
-			require.NoError(t, connect(t, direct).QueryRow(ctx, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").Scan(&sessions))
-			require.Zero(t, sessions, "nobody can commit any more under the old ownership")
-			require.ErrorIs(t, commit(s, key, epoch, nextWrite(run, 9)), persistence.ErrFenced)
-			require.NoError(t, commit(s, key, newer, nextWrite(run, int64(want+1))))
-		})
+		direct := database(t)
+		t.Run(c.name, func(t *testing.T) { testUnknownOutcome(t, direct, direct, c.fault, c.written) })
+		direct = database(t)
+		pooled := pgtest.NewPooler(t, direct, poolerSessions).URL(direct)
+		t.Run(c.name+", through a pool", func(t *testing.T) { testUnknownOutcome(t, direct, pooled, c.fault, c.written) })
 	}
+}
+
+func testUnknownOutcome(t *testing.T, direct, way string, fault fault, written bool) {
+	ctx := context.Background()
+	p, url := newProxy(t, way)
+	s := open(t, Options{URL: url, CommitTimeout: 2 * time.Second, LockTimeout: 300 * time.Millisecond, Logger: zap.NewNop()})
+	key, run := keyOf("a"), newRun()
+	epoch := takeAll(t, s, key)[key.Shard()]
+	require.NoError(t, commit(s, key, epoch, startWrite(key, run)))
+
+	p.next.Store(int32(fault))
+	err := commit(s, key, epoch, nextWrite(run, 2))
+	require.ErrorIs(t, err, persistence.ErrOutcomeUnknown)
+	require.Zero(t, p.next.Load(), "the fault did not happen")
+
+	taken, err := s.RetakeShards(ctx, "test", []persistence.ShardID{key.Shard()})
+	require.NoError(t, err)
+	newer := taken[key.Shard()]
+	require.Equal(t, epoch+1, newer)
+	loaded, err := s.LoadRun(ctx, key, run)
+	require.NoError(t, err)
+	want := 1
+	if written {
+		want = 2
+	}
+	require.Len(t, loaded.Transitions, want)
+	var sessions int
+	require.NoError(t, connect(t, direct).QueryRow(ctx, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").Scan(&sessions))
+	require.Zero(t, sessions, "nobody can commit any more under the old ownership")
+	require.ErrorIs(t, commit(s, key, epoch, nextWrite(run, 9)), persistence.ErrFenced)
+	require.NoError(t, commit(s, key, newer, nextWrite(run, int64(want+1))))
 }
 
 func TestFrozenOwnerIsFencedWhenItsLeaseIsOver(t *testing.T) {

@@ -25,8 +25,8 @@ type identity struct {
 	// unsupported is set once a server has refused to answer.
 	unsupported atomic.Bool
 
-	mu   sync.Mutex
-	key  int64
+	mu  sync.Mutex
+	key int64
 	// former are the keys before, the latest last: rows that carry one belong to this process, too.
 	former []int64
 	seen   server

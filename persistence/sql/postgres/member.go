@@ -218,13 +218,11 @@ func (c *committer) once(ctx context.Context, members []*member) error {
 	}
 	c.batch.finish()
 	err := c.conn.run(ctx, c.batch)
-	if isStale(err) {
-		var pgErr *pgconn.PgError
-		errors.As(err, &pgErr)
+	var pgErr *pgconn.PgError
+	if namesMembers(err) && errors.As(err, &pgErr) {
 		if blame := c.batch.blame(pgErr); len(blame.Members) > 0 {
 			return blame
 		}
-		return fmt.Errorf("%w: %w", persistence.ErrFenced, pgErr)
 	}
 	return err
 }

@@ -47,6 +47,7 @@ func withConn(ctx context.Context, opts Options, f func(context.Context, *pgx.Co
 		return SchemaStatus{}, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
 	setUpConfig(config.ConnConfig)
+	config.ConnConfig.DefaultQueryExecMode = unnamed // a few statements, perhaps through a pool
 	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err != nil {
 		return SchemaStatus{}, readError("connect to PostgreSQL", err)

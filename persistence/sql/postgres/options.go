@@ -11,7 +11,8 @@ import (
 // Options say how to use a database. Zero values mean the defaults; only URL is needed.
 type Options struct {
 	// URL is a connection string as of libpq: "postgres://user:password@host/database?sslmode=…". The database may be behind a pool in
-	// transaction mode, if that pool supports prepared statements of the protocol (PgBouncer 1.21 and later).
+	// transaction mode, such as PgBouncer. That is noticed, and then statements are sent unnamed, which costs the server some time for
+	// each; a pool that supports prepared statements of the protocol gets them with default_query_exec_mode=cache_statement.
 	URL string
 	// PoolSize is the number of connections for reads and for taking shards (default 8).
 	PoolSize int

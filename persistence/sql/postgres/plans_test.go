@@ -46,6 +46,7 @@ func plannedStatements() []planned {
 	return []planned{
 		{"fence shards", settingsGeneric, sqlFenceShards, "", []string{"shards_pkey"}},
 		{"fence queues", settingsGeneric, sqlFenceQueues, "", []string{"task_queues_pkey"}},
+		{"check first runs", settingsGeneric, sqlCheckFirst, "", execution},
 		{"insert transitions", settingsGeneric, sqlInsertTransitions, "", nil},
 		{"purge", settingsGeneric, sqlPurge(0), "", []string{"executions_pkey", "transitions_0_pkey"}},
 		{"update executions", settingsGeneric, sqlUpdateExecutions, "", execution},

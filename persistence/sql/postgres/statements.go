@@ -46,6 +46,12 @@ FROM unnest($2::uuid[], $3::text[], $4::int2[], $5::int4[], $6::int8[]) WITH ORD
 LEFT JOIN task_queues q ON q.namespace_id = u.namespace_id AND q.task_queue = u.task_queue AND q.type = u.type AND q.partition = u.partition
 WHERE q.key IS DISTINCT FROM $1::int8 OR q.epoch IS DISTINCT FROM u.epoch HAVING count(*) > 0`
 
+	// Parameters: keys.
+	sqlCheckFirst = `SELECT perdure_raise('` + stateKeyExists + `', string_agg(u.ord::text, ','))
+FROM unnest($1::int4[], $2::uuid[], $3::int2[], $4::text[]) WITH ORDINALITY AS u(shard_id, namespace_id, kind, business_id, ord)
+WHERE EXISTS (SELECT FROM executions e WHERE e.shard_id = u.shard_id AND e.namespace_id = u.namespace_id AND e.kind = u.kind
+  AND e.business_id = u.business_id) HAVING count(*) > 0`
+
 	sqlInsertTransitions = `INSERT INTO transitions (bucket, run_id, seq, first_event_id, events, parts)
 SELECT * FROM unnest($1::int4[], $2::uuid[], $3::int8[], $4::int8[], $5::bytea[], $6::bytea[])`
 
@@ -114,6 +120,7 @@ var commitStatements = map[string]string{
 	"lock":               sqlLock,
 	"fence_shards":       sqlFenceShards,
 	"fence_queues":       sqlFenceQueues,
+	"check_first":        sqlCheckFirst,
 	"insert_transitions": sqlInsertTransitions,
 	"update_executions":  sqlUpdateExecutions,
 	"insert_executions":  sqlInsertExecutions,

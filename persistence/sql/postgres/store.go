@@ -52,6 +52,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("open PostgreSQL: %w", err)
 	}
 	setUpConfig(config.ConnConfig)
+	if err := adaptToPooler(ctx, config.ConnConfig); err != nil {
+		return nil, fmt.Errorf("open PostgreSQL: %w", err)
+	}
 	s := &Store{opts: opts, logger: opts.Logger, identity: newIdentity(opts.Logger, opts.OnServerChange)}
 	s.lockTimeout = milliseconds(opts.CommitTimeout / 2) // then the answer is definite
 	if s.pool, err = s.newPool(ctx, config, opts.PoolSize); err != nil {

@@ -36,6 +36,7 @@ func int64Param(v int64) []byte { return binary.BigEndian.AppendUint64(nil, uint
 // groupBatch is what a group writes, by statement. A committer uses it again and again.
 type groupBatch struct {
 	fence, queueFence          *table
+	firsts                     *table // keys that are to have no run yet
 	transitions                *table
 	purges                     []purge
 	updates, inserts           *table
@@ -45,6 +46,7 @@ type groupBatch struct {
 	tasks, queues              *table
 	taskDeletes, queueDeletes  *table
 	fenceOwners, queueOwners   [][]int // the members behind each row of the fences
+	firstOwners                [][]int // and of firsts
 	rows                       map[runKey]*mergedRun
 	order                      []*mergedRun // rows in the order of their first write
 	shardRows                  map[shardEpoch]int
@@ -64,6 +66,7 @@ func newGroupBatch() *groupBatch {
 	g := &groupBatch{
 		fence:       newTable(oidInt4, oidInt8),
 		queueFence:  newTable(with(queue, oidInt8)...),
+		firsts:      newTable(run[:4]...),
 		transitions: newTable(oidInt4, oidUUID, oidInt8, oidInt8, oidBytea, oidBytea),
 		updates: newTable(with(run, oidInt4, oidBool, oidInt4, oidBool, oidInt8, oidBool, oidInt8,
 			oidBytea)...),
@@ -82,12 +85,12 @@ func newGroupBatch() *groupBatch {
 }
 
 func (g *groupBatch) reset() {
-	for _, t := range []*table{g.fence, g.queueFence, g.transitions, g.updates, g.inserts, g.visibility, g.deletes, g.visibilityDeletes,
+	for _, t := range []*table{g.fence, g.queueFence, g.firsts, g.transitions, g.updates, g.inserts, g.visibility, g.deletes, g.visibilityDeletes,
 		g.tasks, g.queues, g.taskDeletes, g.queueDeletes} {
 		t.reset()
 	}
 	g.purges, g.runDeletes = nil, map[int32]*table{}
-	g.fenceOwners, g.queueOwners = nil, nil
+	g.fenceOwners, g.queueOwners, g.firstOwners = nil, nil, nil
 	g.rows, g.order = map[runKey]*mergedRun{}, nil
 	g.shardRows, g.queueRows = map[shardEpoch]int{}, map[queueEpoch]int{}
 	g.deletedRuns = map[runKey]bool{}

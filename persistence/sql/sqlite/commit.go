@@ -24,6 +24,11 @@ func (s *Store) Commit(ctx context.Context, m *persistence.Mutation) error {
 		if err := tx.checkShard(ctx, shard, owner{s.key, m.Epoch}); err != nil {
 			return err
 		}
+		if m.First {
+			if err := tx.checkFirst(ctx, shard, &m.Key); err != nil {
+				return err
+			}
+		}
 		for i := range m.Runs {
 			if err := s.writeRun(ctx, tx, shard, &m.Key, &m.Runs[i]); err != nil {
 				return fmt.Errorf("run %s: %w", m.Runs[i].RunID, err)
@@ -91,6 +96,20 @@ func (tx *txn) insertRun(ctx context.Context, shard persistence.ShardID, key *pe
 		timeArg(r.WakeAt), r.HasEffects, seq, parts)
 }
 
+// checkFirst answers ErrExists if the key has a run.
+func (tx *txn) checkFirst(ctx context.Context, shard persistence.ShardID, key *persistence.ExecutionKey) error {
+	var one int
+	err := tx.conn.row(ctx, `SELECT 1 FROM executions WHERE `+keyCondition+` LIMIT 1`,
+		[]any{shard, key.NamespaceID, key.Kind, key.BusinessID}, &one)
+	if errors.Is(err, persistence.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		return persistence.ErrExists
+	}
+	return err
+}
+
 // updateRun writes the columns that change, and none if none does: then only the primary key of transitions is touched.
 func (tx *txn) updateRun(ctx context.Context, shard persistence.ShardID, key *persistence.ExecutionKey, r *persistence.RunWrite) error {
 	var (
@@ -113,8 +132,10 @@ func (tx *txn) updateRun(ctx context.Context, shard persistence.ShardID, key *pe
 	}
 	where := []any{shard, key.NamespaceID, key.Kind, key.BusinessID, r.RunID}
 	if r.Snapshot != nil {
-		if err := tx.trim(ctx, r, where); err != nil {
-			return err
+		if !r.Snapshot.Dense {
+			if err := tx.trim(ctx, r, where); err != nil {
+				return err
+			}
 		}
 		set("snapshot_seq", r.Snapshot.Seq)
 		set("snapshot", blob(r.Snapshot.Parts))

@@ -31,7 +31,7 @@ func primaryCode(err error) int {
 }
 
 // contractErrors are what callers look for.
-var contractErrors = []error{persistence.ErrFenced, persistence.ErrConflict, persistence.ErrNotFound, persistence.ErrTooLarge,
+var contractErrors = []error{persistence.ErrFenced, persistence.ErrConflict, persistence.ErrExists, persistence.ErrNotFound, persistence.ErrTooLarge,
 	persistence.ErrOutcomeUnknown, persistence.ErrUnavailable, persistence.ErrClosed}
 
 // classify turns a driver's error into one of the contract's, if there is one for it.

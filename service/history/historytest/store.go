@@ -122,6 +122,19 @@ func (s *Store) TakeShards(_ context.Context, owner string, shards []persistence
 	return taken, nil
 }
 
+// RetakeShards implements persistence.Shards. Here an owner is known by its name.
+func (s *Store) RetakeShards(ctx context.Context, owner string, shards []persistence.ShardID) (map[persistence.ShardID]persistence.Epoch, error) {
+	s.mu.Lock()
+	var own []persistence.ShardID
+	for _, shard := range shards {
+		if s.owners[shard] == owner {
+			own = append(own, shard)
+		}
+	}
+	s.mu.Unlock()
+	return s.TakeShards(ctx, owner, own)
+}
+
 // ShardOwners lists the shards that have ever had an owner.
 func (s *Store) ShardOwners(context.Context) (list []persistence.ShardOwner, err error) {
 	s.mu.Lock()
@@ -165,6 +178,9 @@ func (s *Store) Commit(_ context.Context, m *persistence.Mutation) error {
 func (s *Store) check(m *persistence.Mutation) error {
 	open := ""
 	for id, r := range s.runs {
+		if r.Key == m.Key && m.First {
+			return persistence.ErrExists
+		}
 		if r.Key == m.Key && r.Open {
 			open = id
 		}
@@ -176,6 +192,9 @@ func (s *Store) check(m *persistence.Mutation) error {
 			return fmt.Errorf("%w: insert %s while %s is open", persistence.ErrConflict, w.RunID, open)
 		case !w.Insert && r == nil && (w.SetStatus || w.SetWakeAt || w.SetHasEffects || w.Snapshot != nil):
 			return fmt.Errorf("%w: no run %s", persistence.ErrConflict, w.RunID)
+		}
+		if w.Snapshot != nil && w.Snapshot.Dense && slices.ContainsFunc(s.logs[w.RunID], func(t persistence.Transition) bool { return len(t.Events) == 0 }) {
+			return fmt.Errorf("run %s has rows without events, but is said to have none", w.RunID)
 		}
 		if w.Insert && w.Open {
 			open = w.RunID
@@ -204,7 +223,7 @@ func (s *Store) lastSeq(runID string) int64 {
 }
 
 func (s *Store) apply(key persistence.ExecutionKey, w persistence.RunWrite) {
-	if w.Snapshot != nil {
+	if w.Snapshot != nil && !w.Snapshot.Dense {
 		s.logs[w.RunID] = slices.DeleteFunc(s.logs[w.RunID], func(t persistence.Transition) bool { return len(t.Events) == 0 })
 	}
 	if w.Transition != nil {

@@ -39,7 +39,7 @@ type Server struct {
 	account  *account // nil: the current user
 	cmd      *exec.Cmd
 	exited   chan struct{}
-	lifeline io.Closer // closes with this process, and then the guard stops the server
+	lifeline io.WriteCloser // closes with this process, and then the guard stops the server
 }
 
 // account is whom the server runs as: it refuses to run as root.
@@ -66,12 +66,10 @@ func newServer(settings []string) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{binaries: binaries, settings: settings}
-	if os.Geteuid() == 0 {
-		if s.account, err = findAccount(); err != nil {
-			return nil, err
-		}
+	if s.account, err = findAccount(); err != nil {
+		return nil, err
 	}
-	if s.dir, err = os.MkdirTemp("", "perdure-pg-"); err != nil {
+	if s.dir, err = s.account.tempDir(); err != nil {
 		return nil, err
 	}
 	if err := s.initialize(); err != nil {
@@ -100,7 +98,20 @@ func findBinaries() (string, error) {
 	return filepath.Dir(newest), nil
 }
 
+// tempDir makes a directory of the account's.
+func (a *account) tempDir() (string, error) {
+	dir, err := os.MkdirTemp("", "perdure-pg-")
+	if err != nil || a == nil {
+		return dir, err
+	}
+	return dir, os.Chown(dir, int(a.uid), int(a.gid))
+}
+
+// findAccount is whom servers run as that refuse to run as root; nil: the current user will do.
 func findAccount() (*account, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
 	for _, name := range []string{"postgres", "nobody"} {
 		u, err := user.Lookup(name)
 		if err != nil {
@@ -116,33 +127,30 @@ func findAccount() (*account, error) {
 }
 
 func (s *Server) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(s.binaries, name), args...)
-	cmd.Dir = s.dir
+	return s.account.command(s.dir, filepath.Join(s.binaries, name), args...)
+}
+
+// command makes a command that runs as the account, or as the current user without one.
+func (a *account) command(dir, path string, args ...string) *exec.Cmd {
+	cmd := exec.Command(path, args...)
+	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if s.account != nil {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: s.account.uid, Gid: s.account.gid}
+	if a != nil {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: a.uid, Gid: a.gid}
 	}
 	return cmd
 }
 
 func (s *Server) initialize() error {
-	if s.account != nil {
-		if err := os.Chown(s.dir, int(s.account.uid), int(s.account.gid)); err != nil {
-			return err
-		}
-	}
 	// Bytes in the order of bytes, but letters as in Unicode. Systems without that locale still do for all tests but those of case.
 	if err := s.initdb("--locale=C.UTF-8"); err != nil {
 		if err := s.initdb("--no-locale"); err != nil {
 			return err
 		}
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	s.port = listener.Addr().(*net.TCPAddr).Port
-	return listener.Close()
+	var err error
+	s.port, err = freePort()
+	return err
 }
 
 func (s *Server) initdb(locale string) error {
@@ -190,28 +198,34 @@ func (s *Server) start() error {
 		_ = cmd.Wait() // its state is seen by those who wait for exited
 		close(exited)
 	}(s.cmd)
-	if err := s.guard(); err != nil {
+	if s.lifeline, err = guard(s.cmd.Process.Pid, s.dir); err != nil {
 		return err
 	}
 	return s.waitReady()
 }
 
-// guard starts a shell that stops the server when this process ends in whatever way: it reads a pipe that only this process keeps open.
-func (s *Server) guard() error {
-	script := fmt.Sprintf("read -r line; [ \"$line\" = done ] || { kill -QUIT %d; sleep 1; rm -rf '%s'; }", s.cmd.Process.Pid, s.dir)
+// guard starts a shell that stops a process and removes its directory when this process ends in whatever way: it reads a pipe that only
+// this process keeps open.
+func guard(pid int, dir string) (lifeline io.WriteCloser, err error) {
+	script := fmt.Sprintf("read -r line; [ \"$line\" = done ] || { kill -QUIT %d; sleep 1; rm -rf '%s'; }", pid, dir)
 	cmd := exec.Command("/bin/sh", "-c", script)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	pipe, err := cmd.StdinPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("guard postgres: %w", err)
+		return nil, fmt.Errorf("guard process %d: %w", pid, err)
 	}
 	go func() { _ = cmd.Wait() }() // only so that it does not stay a zombie
-	s.lifeline = pipe
-	return nil
+	return pipe, nil
+}
+
+// dismiss ends the guard of a process that has ended.
+func dismiss(lifeline io.WriteCloser) {
+	_, _ = io.WriteString(lifeline, "done\n") // without it the guard does what has been done
+	_ = lifeline.Close()
 }
 
 func (s *Server) waitReady() error {
@@ -280,8 +294,7 @@ func (s *Server) stop(immediate bool) error {
 		<-s.exited
 	}
 	if s.lifeline != nil {
-		_, _ = io.WriteString(s.lifeline.(io.Writer), "done\n")
-		_ = s.lifeline.Close()
+		dismiss(s.lifeline)
 		s.lifeline = nil
 	}
 	s.exited = nil
