@@ -25,6 +25,8 @@ const (
 	takeRetryMax = 2 * time.Second
 	// checkEvery is how often a member compares what it owns with what it is to own, even if nothing has happened that it knows of.
 	checkEvery = 10 * time.Second
+	// verifyEvery is how often it asks the database whether it really owns that. An idle member makes one transaction for it.
+	verifyEvery = 20 * time.Second
 )
 
 // ShardHolder is what holds shards: the history service of this process. Calls of Take and Release do not overlap.
@@ -223,7 +225,7 @@ func (s *Shards) verify(ctx context.Context) {
 		s.logger.Warn("cannot verify who owns which shard; trying again", zap.Error(err))
 		return
 	}
-	s.verifyAt = now.Add(checkEvery)
+	s.verifyAt = now.Add(verifyEvery)
 }
 
 // dropSurplus gives up what has been another's for checkEvery without being asked for: the other may believe that it has it already,

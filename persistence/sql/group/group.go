@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/persistence"
+	"github.com/perdure/perdure/telemetry"
 )
 
 // The limits of a committer whose options name none.
@@ -105,6 +106,7 @@ type entry[M Member] struct {
 	member M
 	size   int
 	done   chan error
+	span   telemetry.Span // of its caller's wait
 }
 
 // New makes a committer. commit writes a group in one transaction: it returns nil only if all is durable,
@@ -128,11 +130,13 @@ func setDefault(v *int, def int) {
 // Submit makes a member durable and returns its result. It answers persistence.ErrUnavailable at once if the queue is full, and
 // persistence.ErrClosed after Close. If ctx ends while the member waits in the queue, it is taken out and nothing is written
 // (persistence.ErrUnavailable); if it ends during the commit, the caller gets persistence.ErrOutcomeUnknown. Both wrap ctx's error.
-func (c *Committer[M]) Submit(ctx context.Context, m M) error {
+func (c *Committer[M]) Submit(ctx context.Context, m M) (err error) {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: not submitted: %w", persistence.ErrUnavailable, err)
 	}
 	e := &entry[M]{member: m, size: m.Size(), done: make(chan error, 1)}
+	_, e.span = telemetry.Start(ctx, "store.commit")
+	defer func() { e.span.End(err) }()
 	if err := c.enqueue(e); err != nil {
 		return err
 	}
@@ -346,7 +350,11 @@ func (c *Committer[M]) commitOnce(entries []*entry[M]) error {
 		size += e.size
 	}
 	begin := time.Now()
-	err := c.commit(context.Background(), members)
+	ctx, span := telemetry.Join(context.Background(), "store.group", len(entries), func(i int) telemetry.Span { return entries[i].span })
+	span.SetInt("perdure.members", int64(len(members)))
+	span.SetInt("perdure.bytes", int64(size))
+	err := c.commit(ctx, members)
+	span.End(err)
 	if c.opts.Observe != nil {
 		c.opts.Observe(Observation{Members: len(members), Bytes: size, Duration: time.Since(begin), Err: err})
 	}

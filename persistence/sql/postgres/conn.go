@@ -20,6 +20,10 @@ const purgesPreparedMax = 128
 // commit unknown, although nothing arrived.
 const idleSuspect = 500 * time.Millisecond
 
+// poolSuspect is the same for connections of a pool, whose calls can be repeated. It is longer than the interval at which leases are
+// renewed, which would otherwise be two transactions each.
+const poolSuspect = 4 * time.Second
+
 // binaryFormat says that all parameters are binary.
 var binaryFormat = []int16{1}
 

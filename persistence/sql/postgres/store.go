@@ -89,6 +89,7 @@ func setUpConfig(config *pgx.ConnConfig) {
 func (s *Store) newPool(ctx context.Context, config *pgxpool.Config, size int) (*pgxpool.Pool, error) {
 	config = config.Copy()
 	config.MaxConns, config.MinConns = int32(size), 0
+	config.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool { return p.IdleDuration > poolSuspect }
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := s.identity.check(ctx, conn)
 		return err

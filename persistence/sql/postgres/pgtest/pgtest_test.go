@@ -58,3 +58,22 @@ func TestServersStopAndStartWithTheirData(t *testing.T) {
 	s.remove()
 	require.NoDirExists(t, dir)
 }
+
+func TestStandbyHasEverything(t *testing.T) {
+	ctx := context.Background()
+	primary := NewServer(t)
+	require.NoError(t, execute(primary.URL(), "CREATE TABLE t (a int)"))
+	standby := primary.Standby(t)
+	require.NoError(t, execute(primary.URL(), "INSERT INTO t VALUES (1)"))
+	require.ErrorContains(t, execute(standby.URL(), "INSERT INTO t VALUES (2)"), "25006", "it takes no writes")
+	primary.Stop(t, true)
+	standby.Promote(t)
+	either := AnyOf(t, standby.URL(), primary.Address(), standby.Address())
+	require.NoError(t, execute(either, "INSERT INTO t VALUES (2)"))
+	conn, err := pgx.Connect(ctx, either)
+	require.NoError(t, err)
+	defer conn.Close(ctx)
+	var n int
+	require.NoError(t, conn.QueryRow(ctx, "SELECT count(*) FROM t").Scan(&n))
+	require.Equal(t, 2, n)
+}

@@ -22,6 +22,9 @@ import (
 type Pooler struct {
 	dir      string
 	port     int
+	binary   string
+	server   string // the URL behind it
+	account  *account
 	cmd      *exec.Cmd
 	exited   chan struct{}
 	lifeline io.WriteCloser
@@ -42,34 +45,48 @@ func NewPooler(t testing.TB, server string, sessions int) *Pooler {
 }
 
 func startPooler(server string, sessions int) (*Pooler, error) {
-	binary, err := findPooler()
-	if err != nil {
+	p := &Pooler{server: server}
+	var err error
+	if p.binary, err = findPooler(); err != nil {
 		return nil, err
 	}
-	account, err := findAccount()
-	if err != nil {
+	if p.account, err = findAccount(); err != nil {
 		return nil, err
 	}
-	p := &Pooler{}
-	if p.dir, err = account.tempDir(); err != nil {
+	if p.dir, err = p.account.tempDir(); err != nil {
 		return nil, err
 	}
-	if err := p.configure(server, sessions); err != nil {
+	if err := p.configure(sessions); err != nil {
 		return p, err
 	}
-	p.cmd = account.command(p.dir, binary, filepath.Join(p.dir, "pgbouncer.ini"))
+	return p, p.start()
+}
+
+func (p *Pooler) start() error {
+	p.cmd = p.account.command(p.dir, p.binary, filepath.Join(p.dir, "pgbouncer.ini"))
 	if err := p.cmd.Start(); err != nil {
-		return p, err
+		return err
 	}
-	p.exited = make(chan struct{})
-	go func() {
-		_ = p.cmd.Wait() // its state is seen by those who wait for exited
-		close(p.exited)
-	}()
+	exited := make(chan struct{})
+	p.exited = exited
+	go func(cmd *exec.Cmd) {
+		_ = cmd.Wait() // its state is seen by those who wait for exited
+		close(exited)
+	}(p.cmd)
+	var err error
 	if p.lifeline, err = guard(p.cmd.Process.Pid, p.dir); err != nil {
-		return p, err
+		return err
 	}
-	return p, p.waitReady(server)
+	return p.waitReady()
+}
+
+// Restart kills the pool, and with it all connections, and starts it again.
+func (p *Pooler) Restart(t testing.TB) {
+	t.Helper()
+	p.kill()
+	if err := p.start(); err != nil {
+		t.Fatalf("pgtest: PgBouncer: %v", err)
+	}
 }
 
 func findPooler() (string, error) {
@@ -83,8 +100,8 @@ func findPooler() (string, error) {
 	return packaged, nil
 }
 
-func (p *Pooler) configure(server string, sessions int) error {
-	u, err := url.Parse(server)
+func (p *Pooler) configure(sessions int) error {
+	u, err := url.Parse(p.server)
 	if err != nil {
 		return err
 	}
@@ -103,13 +120,13 @@ func (p *Pooler) configure(server string, sessions int) error {
 	return os.WriteFile(filepath.Join(p.dir, "pgbouncer.ini"), []byte(strings.Join(lines, "\n")), 0o644)
 }
 
-func (p *Pooler) waitReady(server string) error {
+func (p *Pooler) waitReady() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
-		conn, err := pgx.Connect(ctx, p.URL(server))
+		conn, err := pgx.Connect(ctx, p.URL(p.server))
 		if err == nil {
 			return conn.Close(ctx)
 		}
@@ -142,12 +159,18 @@ func (p *Pooler) URL(direct string) string {
 }
 
 func (p *Pooler) stop() {
+	p.kill()
+	_ = os.RemoveAll(p.dir)
+}
+
+func (p *Pooler) kill() {
 	if p.exited != nil {
 		_ = p.cmd.Process.Kill() // it may have ended
 		<-p.exited
+		p.exited = nil
 	}
 	if p.lifeline != nil {
 		dismiss(p.lifeline)
+		p.lifeline = nil
 	}
-	_ = os.RemoveAll(p.dir)
 }
