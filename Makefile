@@ -7,8 +7,10 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 TEST_TIMEOUT = 15m
 # How long `make soak` injects faults; PERDURE_SOAK_SEED draws the faults of an earlier run again.
 SOAK ?= 1h
+# What `make faults-short` injects: kill -9 of each kind of process and of all, freezes, graceful stops, PostgreSQL restarts, a soak.
+FAULTS_SHORT = ^Test(Link|Kill|KillEverything|Freeze|GracefulStopsAreNotSeen|GracefulStopOfAFrontend|PostgresRestarts|Soak)$$
 
-.PHONY: help build run test faults race check vet generated tidy proto compose-test chart-test soak bench clean postgres
+.PHONY: help build run test faults faults-short race check vet generated tidy proto compose-test chart-test soak bench clean postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -19,15 +21,19 @@ build: ## build the binaries into bin/
 run: ## run the development server with the example's worker: API on :7233, Web UI on :8233
 	$(GO) run ./cmd/perdure server start-dev
 
-postgres: # installs a PostgreSQL server if the machine has none; the tests start private clusters of it
+postgres: # installs a PostgreSQL server and PgBouncer if the machine has none; the tests start private ones
 	@scripts/postgres-install
 
-test: postgres ## run all tests; needs nothing but Go: PostgreSQL is installed if it is missing
+test: postgres ## run all tests; needs nothing but Go: PostgreSQL and PgBouncer are installed if they are missing
 	$(GO) test -timeout $(TEST_TIMEOUT) $$($(GO) list ./... | grep -v /test/)
 	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -p 1 $$($(GO) list ./test/... | grep -v /test/faults)
+	$(MAKE) faults-short
 
-faults: postgres ## break a running cluster in every way and count what is left (several minutes)
-	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -v ./test/faults
+faults: postgres ## break a running cluster in every way and count what is left (ten minutes)
+	$(GO) test -count=1 -timeout 30m -v ./test/faults
+
+faults-short: postgres ## the essential part of it, for a machine that may be busy: counts decide, durations do not (three minutes)
+	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -short -run '$(FAULTS_SHORT)' ./test/faults
 
 race: postgres ## run the tests of the packages with the race detector (test/ drives binaries, which it does not see)
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/)

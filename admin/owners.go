@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/perdure/perdure/persistence"
@@ -48,6 +49,60 @@ func Owners(ctx context.Context, store persistence.Inspector) ([]OwnerCount, err
 	}
 	sortOwners(counts)
 	return counts, nil
+}
+
+// Partition is a stored partition of a task queue.
+type Partition struct {
+	persistence.StoredQueue
+	// Namespace is the name of its namespace, or the id if there is none of that id.
+	Namespace string
+	// Member is the member with the owner's key; nil: none is registered.
+	Member *persistence.Member
+}
+
+// QueueStore is what Partitions reads.
+type QueueStore interface {
+	persistence.Inspector
+	// GetNamespace finds a namespace by its id.
+	GetNamespace(ctx context.Context, id, name string) (*persistence.NamespaceRecord, error)
+}
+
+// Partitions lists the partitions that have ever had something to store. What has only ever been in memory has no row.
+func Partitions(ctx context.Context, store QueueStore, visit func(*Partition) error) error {
+	members, _, err := store.ListMembers(ctx)
+	if err != nil {
+		return err
+	}
+	names := map[string]string{}
+	var found []*Partition // the visit must not call the store; a partition is some hundred bytes
+	err = store.InspectQueues(ctx, func(q *persistence.StoredQueue) error {
+		p := &Partition{StoredQueue: *q, Namespace: q.Key.NamespaceID}
+		if i := slices.IndexFunc(members, func(m persistence.Member) bool { return m.Key == q.OwnerKey }); i >= 0 {
+			p.Member = &members[i]
+		}
+		names[p.Namespace] = p.Namespace
+		found = append(found, p)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for id := range names {
+		record, err := store.GetNamespace(ctx, id, "")
+		switch {
+		case err == nil:
+			names[id] = record.Name
+		case !errors.Is(err, persistence.ErrNotFound):
+			return err
+		}
+	}
+	for _, p := range found {
+		p.Namespace = names[p.Namespace]
+		if err := visit(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func sortOwners(counts []OwnerCount) {

@@ -123,14 +123,14 @@ type link struct {
 	refused atomic.Bool
 }
 
-func newLink(address string, creds credentials.TransportCredentials) (*link, error) {
+func newLink(address string, creds credentials.TransportCredentials, more ...grpc.DialOption) (*link, error) {
 	l := &link{}
 	dialer := net.Dialer{Timeout: dialTimeout}
-	options := []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+	options := append(more[:len(more):len(more)], grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 		conn, err := dialer.DialContext(ctx, "tcp", address)
 		l.refused.Store(errors.Is(err, syscall.ECONNREFUSED))
 		return conn, err
-	})}
+	}))
 	if creds != nil {
 		options = append(options, grpc.WithTransportCredentials(creds))
 	}

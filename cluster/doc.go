@@ -11,7 +11,8 @@
 //   - A lease is judged by the observer's own clock: a member is dead when its row has not changed for a full lease while the
 //     observer renewed without a gap. The database's clock may jump.
 //   - A member that cannot be reached is passed over before its lease ends only if it gives no sign of life at all: its address
-//     refuses connections or belongs to another process, or it answers no ping and has missed a renewal.
+//     refuses connections or belongs to another process, or it answers no ping and has missed a renewal; or if it says itself that it
+//     is to be: it drains when it reaches nobody, or hears from most of the others that they do not reach it.
 //   - A member whose own lease has run out, or that finds that it has been frozen, answers nothing until it has renewed and has
 //     given up everything that it owned before.
 //   - A member that was passed over hears of it with the first ping that reaches it again, and counts as reachable only after it has

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
 	"github.com/perdure/perdure/persistence"
@@ -15,7 +16,8 @@ var errLeft = errors.New("cluster: this process has left the cluster")
 // links are the connections of this process: one per member, made when first used, closed when the member goes. Their number is
 // that of the members.
 type links struct {
-	creds credentials.TransportCredentials // nil: no TLS
+	creds   credentials.TransportCredentials // nil: no TLS
+	options []grpc.DialOption
 
 	mu   sync.Mutex
 	byID map[string]*link
@@ -37,7 +39,7 @@ func (l *links) get(m persistence.Member) (*link, error) {
 	if found := l.byID[m.ID]; found != nil {
 		return found, nil
 	}
-	made, err := newLink(m.Address, l.creds)
+	made, err := newLink(m.Address, l.creds, l.options...)
 	if err != nil {
 		return nil, err
 	}

@@ -81,14 +81,15 @@ func partitionOf(in proto.Message) *matchingpb.Partition {
 	return root
 }
 
-// PollWorkflowTaskQueue waits at the partition's owner, and goes on at the next one if the partition moves.
+// PollWorkflowTaskQueue waits at the partition's owner, and goes on at the next one if the partition moves. A poll that is to end at
+// once if there is nothing for it does not.
 func (c *matchingClient) PollWorkflowTaskQueue(
 	ctx context.Context, in *matchingpb.PollWorkflowTaskQueueRequest, opts ...grpc.CallOption,
 ) (*workflowservice.PollWorkflowTaskQueueResponse, error) {
 	for {
 		before := c.ownerID(in)
 		out, err := c.RoutedMatchingServiceClient.PollWorkflowTaskQueue(ctx, in, opts...)
-		if err != nil || len(out.GetTaskToken()) > 0 || !c.movedOn(ctx, in, before) {
+		if err != nil || len(out.GetTaskToken()) > 0 || in.GetBefore() != nil || !c.movedOn(ctx, in, before) {
 			return out, err
 		}
 	}
@@ -101,7 +102,7 @@ func (c *matchingClient) PollActivityTaskQueue(
 	for {
 		before := c.ownerID(in)
 		out, err := c.RoutedMatchingServiceClient.PollActivityTaskQueue(ctx, in, opts...)
-		if err != nil || len(out.GetTaskToken()) > 0 || !c.movedOn(ctx, in, before) {
+		if err != nil || len(out.GetTaskToken()) > 0 || in.GetBefore() != nil || !c.movedOn(ctx, in, before) {
 			return out, err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
 	matchingpb "github.com/perdure/perdure/api/matching/v1"
@@ -39,9 +40,11 @@ type Params struct {
 	// empty: the host of its address.
 	Certs      *certs.Certificates
 	ServerName string
-	Logger     *zap.Logger           // nil: none
-	Metrics    prometheus.Registerer // nil: metrics are not exported
-	Now        func() time.Time      // nil: time.Now. Its times should carry a monotonic clock.
+	// DialOptions are added to those of the connections to other members.
+	DialOptions []grpc.DialOption
+	Logger      *zap.Logger           // nil: none
+	Metrics     prometheus.Registerer // nil: metrics are not exported
+	Now         func() time.Time      // nil: time.Now. Its times should carry a monotonic clock.
 	// OnClock, if set, is told at each renewal that the database's clock showed one time when Now showed the other. It must
 	// return at once.
 	OnClock func(database, local time.Time)
@@ -54,8 +57,11 @@ type Membership struct {
 	logger  *zap.Logger
 	metrics *metrics
 	links   links
-	// ping asks a member whether it is there. It reports a refused connection or another incarnation as errNobody.
-	ping func(ctx context.Context, to persistence.Member, n news) error
+	// ping asks a member whether it is there. It reports a refused connection or another incarnation as errNobody. unanswered: the
+	// member is there, but gets no answer to its own pings of this one.
+	ping func(ctx context.Context, to persistence.Member, n news) (unanswered bool, err error)
+	// mute are the ids of the members that have left pings unanswered. Its values do not change.
+	mute atomic.Pointer[map[string]bool]
 
 	started time.Time
 	view    atomic.Pointer[View]
@@ -94,7 +100,7 @@ func New(p Params) (*Membership, error) {
 		self:     p.Self,
 		logger:   p.Logger,
 		metrics:  newMetrics(p.Metrics),
-		links:    links{creds: clientCredentials(p)},
+		links:    links{creds: clientCredentials(p), options: p.DialOptions},
 		started:  p.Now(),
 		watchers: map[chan struct{}]bool{},
 		requests: make(chan func(*loop)),
@@ -349,7 +355,7 @@ func (m *Membership) tellAll(ctx context.Context) {
 	var told sync.WaitGroup
 	for _, other := range m.View().Members {
 		if other.ID != m.self.ID && other.Address != "" {
-			told.Go(func() { _ = m.ping(ctx, other, news{refresh: true}) })
+			told.Go(func() { _, _ = m.ping(ctx, other, news{refresh: true}) })
 		}
 	}
 	told.Wait()

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"go.temporal.io/api/serviceerror"
@@ -27,7 +28,10 @@ const (
 	silentPings = 3
 	// renewalSlack is how late a renewal may be before it counts as missed.
 	renewalSlack = 500 * time.Millisecond
-	// isolatedPeersMin is the least number of silent peers from which this member doubts itself.
+	// unansweredPings in a row tell this member that a peer does not reach it. A member that was only frozen or starved answers again
+	// before.
+	unansweredPings = 3
+	// isolatedPeersMin is the least number of peers that must be silent, or find this member so, before it doubts itself.
 	isolatedPeersMin = 2
 )
 
@@ -47,6 +51,7 @@ type peer struct {
 	refused     int // pings in a row that were refused
 	silent      int // pings in a row without an answer
 	unreachable bool
+	unanswered  int // pings in a row to which it answered that it does not reach this member
 	// passedOver: it has been unreachable, and has not yet heard of it. Until then it takes for its own what it owned before.
 	passedOver bool
 	// told: it has heard that this member has joined or changed.
@@ -81,18 +86,22 @@ func (l *loop) startPing(p *peer) {
 	l.spawn(func() func(*loop) {
 		ctx, cancel := context.WithTimeout(m.ctx, pingTimeout)
 		defer cancel()
-		err := m.ping(ctx, to, n)
-		return func(l *loop) { l.pinged(to.ID, n, err) }
+		unanswered, err := m.ping(ctx, to, n)
+		return func(l *loop) { l.pinged(to.ID, n, unanswered, err) }
 	})
 }
 
 // pinged notes the outcome of a ping.
-func (l *loop) pinged(id string, n news, err error) {
+func (l *loop) pinged(id string, n news, unanswered bool, err error) {
 	p := l.peers[id]
 	if p == nil {
 		return
 	}
 	p.pinging = false
+	if p.unanswered++; err != nil || !unanswered {
+		p.unanswered = 0
+	}
+	defer l.noteMute()
 	if err == nil {
 		p.refused, p.silent = 0, 0
 		if p.passedOver && !n.passedOver {
@@ -160,10 +169,12 @@ func (l *loop) mayOwnWorkOf(other persistence.Member) bool {
 	return false
 }
 
-// judgeSelf makes this member drain while it reaches nobody: it may be the one that is cut off, but not from the database. If it
-// is all that is left, draining changes nothing. A refused ping shows that the network works.
+// judgeSelf makes this member drain while it reaches nobody, or most of those whom it reaches do not reach it: it may be the one that
+// is cut off, but not from the database. Draining tells the others that they may pass it over. If it is all that is left, draining
+// changes nothing. A refused ping shows that the network works. Who hears that others do not reach it gives up what it owns, too: they
+// may have passed it over already.
 func (l *loop) judgeSelf() {
-	silent, others := 0, 0
+	silent, unanswered, others := 0, 0, 0
 	for _, p := range l.peers {
 		if !p.pingable() || p.unreachable {
 			continue
@@ -172,33 +183,59 @@ func (l *loop) judgeSelf() {
 		if p.silent >= silentPings {
 			silent++
 		}
+		if p.unanswered >= unansweredPings {
+			unanswered++
+		}
 	}
-	isolated := others >= isolatedPeersMin && silent == others
+	unheard := unanswered >= isolatedPeersMin && 2*unanswered > others
+	isolated := others >= isolatedPeersMin && silent == others || unheard
 	if isolated == l.isolated {
 		return
 	}
 	l.isolated = isolated
 	l.m.logger.Warn("whether this member can reach the others has changed", zap.Bool("isolated", isolated))
 	l.refresh(nil)
+	if unheard {
+		l.giveUp()
+	}
+}
+
+// noteMute makes it known which members leave pings unanswered, or refuse them.
+func (l *loop) noteMute() {
+	mute := map[string]bool{}
+	for id, p := range l.peers {
+		if p.silent >= silentPings || p.refused >= refusedPings {
+			mute[id] = true
+		}
+	}
+	if before := l.m.mute.Load(); before == nil || !maps.Equal(*before, mute) {
+		l.m.mute.Store(&mute)
+	}
+}
+
+// isMute tells whether a member has left pings of this one unanswered.
+func (m *Membership) isMute(id string) bool {
+	mute := m.mute.Load()
+	return mute != nil && (*mute)[id]
 }
 
 // pingMember is a ping over the member's connection.
-func (m *Membership) pingMember(ctx context.Context, to persistence.Member, n news) error {
+func (m *Membership) pingMember(ctx context.Context, to persistence.Member, n news) (unanswered bool, err error) {
 	link, err := m.links.get(to)
 	if err != nil {
-		return err
+		return false, err
 	}
-	_, err = clusterpb.NewClusterServiceClient(link.conn).Ping(ctx, &clusterpb.PingRequest{
-		MemberId: to.ID, Refresh: n.refresh, PassedOver: n.passedOver,
+	answer, err := clusterpb.NewClusterServiceClient(link.conn).Ping(ctx, &clusterpb.PingRequest{
+		MemberId: to.ID, Refresh: n.refresh, PassedOver: n.passedOver, FromId: m.self.ID,
 	})
 	if err == nil {
-		return nil
+		return answer.GetUnanswered(), nil
 	}
 	switch code := serviceerror.ToStatus(err).Code(); {
 	case code == codes.NotFound, code == codes.Unavailable && link.refused.Load():
-		return errNobody
+		return false, errNobody
 	case code == codes.Unavailable, code == codes.DeadlineExceeded, code == codes.Canceled:
-		return err
+		return false, err
 	}
-	return nil // whatever it says, it is there
+	return false, nil // whatever it says, it is there
 }

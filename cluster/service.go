@@ -33,7 +33,7 @@ func (s *service) Ping(_ context.Context, req *clusterpb.PingRequest) (*clusterp
 	if req.GetRefresh() {
 		s.m.refreshSoon()
 	}
-	return &clusterpb.PingResponse{}, nil
+	return &clusterpb.PingResponse{Unanswered: s.m.isMute(req.GetFromId())}, nil
 }
 
 // ReleaseShards implements ClusterService.

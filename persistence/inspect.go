@@ -19,6 +19,10 @@ type Inspector interface {
 	// database in two statements.
 	InspectOrphans(ctx context.Context, visit func(*Orphan) error) error
 
+	// InspectQueues visits the stored partitions of all task queues, in the order of namespace, queue, type and number. It counts their
+	// tasks and so reads an index of them all.
+	InspectQueues(ctx context.Context, visit func(*StoredQueue) error) error
+
 	// ShardOwners lists the shards that have ever had an owner.
 	ShardOwners(ctx context.Context) ([]ShardOwner, error)
 	// ListMembers returns the members, those whose lease ended a while ago included, and the database's time. Unlike
@@ -61,6 +65,17 @@ type Orphan struct {
 	// Bucket and First, the first row, are those of a log.
 	Bucket int32
 	First  Transition
+}
+
+// StoredQueue is what a database holds of a partition of a task queue.
+type StoredQueue struct {
+	Key   QueueKey
+	Owner string
+	// OwnerKey is that of the owner's process, as in Member.
+	OwnerKey int64
+	Epoch    Epoch
+	// Tasks is the number of stored tasks. Some may be done already: rows are deleted in ranges.
+	Tasks int64
 }
 
 // ShardOwner is a row of the table of shards.

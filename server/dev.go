@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/perdure/perdure/persistence/sql/sqlite"
+	"github.com/perdure/perdure/service/frontend"
 )
 
 // devRetention is how long the namespaces that a server makes by itself keep closed workflows.
@@ -41,6 +42,7 @@ func (o *DevOptions) AddFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.HTTPPort, "http-port", 0, "`port` of the HTTP/JSON API, health, metrics and pprof (default: none)")
 	f.BoolVar(&o.Headless, "headless", false, "do not serve the Web UI")
 	f.StringSliceVarP(&o.Namespaces, "namespace", "n", nil, "`name` of a namespace to make besides \"default\"; may be repeated")
+	o.AddLoadFlags(f, frontend.DevLoadLimits())
 	setDefault(f, "log-level", "warn")
 	setDefault(f, "log-format", "text")
 }
@@ -60,7 +62,7 @@ func RunDev(ctx context.Context, o DevOptions, out io.Writer) error {
 	defer func() { _ = log.Sync() }()
 	o.GRPCAddress = net.JoinHostPort(o.IP, fmt.Sprint(o.Port))
 	o.Namespaces = append([]string{"default"}, o.Namespaces...)
-	p := process{options: o.Options, services: AllServices, log: log, health: NewHealth()}
+	p := process{options: o.Options, services: AllServices, log: log, health: NewHealth(), metrics: newMetrics()}
 	public, err := Listen("--port", o.GRPCAddress)
 	if err != nil {
 		return err
@@ -75,11 +77,16 @@ func RunDev(ctx context.Context, o DevOptions, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := p.openTracing(ctx); err != nil {
+		return err
+	}
+	defer p.closeTracing()
 	store, err := sqlite.Open(ctx, sqlite.Options{Path: o.DBFile, Logger: log.Named("sqlite")})
 	if err != nil {
 		return err
 	}
-	p.store = store
+	p.store = measure(store, p.metrics)
+	p.health.Describe("database", databasePart(store))
 	if ui != nil {
 		defer ui.Stop()
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,8 @@ const (
 	readyTimeout = 2 * time.Second
 	// headerTimeout bounds how long a client of the HTTP port may take for its header.
 	headerTimeout = 5 * time.Second
+	// idleTimeout is how long a connection is kept for the next request.
+	idleTimeout = 2 * time.Minute
 )
 
 // Health answers for the process. Live says that the process runs; ready, that it can serve.
@@ -29,6 +32,11 @@ type Health struct {
 	stopping atomic.Bool
 	// required must all hold; it is complete before Started.
 	required []requirement
+	// parts are what a deep check looks at; complete before Started, too.
+	parts []part
+
+	deepMu   sync.Mutex
+	deepLast deepReport
 }
 
 // requirement is something that the process depends on.
@@ -51,12 +59,20 @@ func (h *Health) Started() { h.started.Store(true) }
 // Stopping marks the process as leaving: it is not ready any more.
 func (h *Health) Stopping() { h.stopping.Store(true) }
 
-func (h *Health) ready(ctx context.Context) error {
+// running is nil between start and stop.
+func (h *Health) running() error {
 	switch {
 	case h.stopping.Load():
 		return errors.New("the process is stopping")
 	case !h.started.Load():
 		return errors.New("the process is starting")
+	}
+	return nil
+}
+
+func (h *Health) ready(ctx context.Context) error {
+	if err := h.running(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -68,7 +84,7 @@ func (h *Health) ready(ctx context.Context) error {
 	return nil
 }
 
-// NewHTTPServer serves /healthz/live, /healthz/ready, /metrics, /debug/pprof/ and, if api is not nil, the HTTP/JSON API on
+// NewHTTPServer serves /healthz/live, /healthz/ready, /healthz/deep, /metrics, /debug/pprof/ and, if api is not nil, the HTTP/JSON API on
 // every other path.
 func NewHTTPServer(h *Health, metrics prometheus.Gatherer, api http.Handler, log *zap.Logger) *http.Server {
 	mux := http.NewServeMux()
@@ -77,13 +93,14 @@ func NewHTTPServer(h *Health, metrics prometheus.Gatherer, api http.Handler, log
 	}
 	mux.HandleFunc("GET /healthz/live", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
 	mux.HandleFunc("GET /healthz/ready", func(w http.ResponseWriter, r *http.Request) { answer(w, h.ready(r.Context())) })
+	mux.HandleFunc("GET /healthz/deep", h.serveDeep)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, ErrorLog: zap.NewStdLog(log)}
+	return &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ErrorLog: zap.NewStdLog(log)}
 }
 
 func answer(w http.ResponseWriter, err error) {

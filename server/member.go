@@ -37,9 +37,12 @@ const (
 // names are the services of a process as membership has them.
 func (s Services) names() string {
 	var names []string
-	for name, runs := range map[string]bool{cluster.Frontend: s.Frontend, cluster.History: s.History, cluster.Matching: s.Matching} {
-		if runs {
-			names = append(names, name)
+	for _, service := range []struct {
+		name string
+		runs bool
+	}{{cluster.Frontend, s.Frontend}, {cluster.History, s.History}, {cluster.Matching, s.Matching}} {
+		if service.runs {
+			names = append(names, service.name)
 		}
 	}
 	return strings.Join(names, ",")
@@ -50,7 +53,7 @@ func (p process) newMembership(store persistence.Store, metrics prometheus.Regis
 	params := cluster.Params{
 		Store: store, Logger: p.log.Named("cluster"), Metrics: metrics, ServerName: p.options.InternalTLS.ServerName,
 		Self:    persistence.Member{ID: hostName() + "/" + uuid.NewString(), Service: p.services.names()},
-		OnClock: func(database, local time.Time) { p.late.clock(database, local) },
+		OnClock: func(database, local time.Time) { p.late.clock(database, local) }, DialOptions: p.tracing.DialOptions(),
 	}
 	if p.internal != nil {
 		var err error
@@ -69,23 +72,36 @@ func (p process) newMembership(store persistence.Store, metrics prometheus.Regis
 	return cluster.New(params)
 }
 
-// advertised is what other members are told to dial. Of a listener on all addresses it is the one on the way to the database, which
-// all members share, or another one of this machine.
+// advertised is what other members are told to dial: what the option says, with the listener's port unless it names another. Without the
+// option, of a listener on all addresses it is the one on the way to the database, which all members share, or another one of this machine.
 func (o *Options) advertised(listener net.Addr) (string, error) {
 	host, port, err := net.SplitHostPort(listener.String())
 	if err != nil {
 		return "", fmt.Errorf("address of the internal listener: %w", err)
 	}
 	if o.AdvertiseAddress != "" {
-		if _, _, err := net.SplitHostPort(o.AdvertiseAddress); err != nil {
-			return "", fmt.Errorf("--advertise-address: %w", err)
-		}
-		return o.AdvertiseAddress, nil
+		return withPort(o.AdvertiseAddress, port)
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
 		return listener.String(), nil
 	}
 	return net.JoinHostPort(localAddress(o.Postgres).String(), port), nil
+}
+
+// withPort completes an address that may be a host only.
+func withPort(address, port string) (string, error) {
+	host := strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
+	if !strings.Contains(host, ":") || net.ParseIP(host) != nil {
+		return net.JoinHostPort(host, port), nil
+	}
+	host, named, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("--advertise-address: %w", err)
+	}
+	if named == "" {
+		named = port
+	}
+	return net.JoinHostPort(host, named), nil
 }
 
 // localAddress is an address of this machine that others can dial.
@@ -150,7 +166,7 @@ func (p process) serveInternal(in struct {
 	History   historypb.HistoryServiceServer   `optional:"true"`
 	Matching  matchingpb.MatchingServiceServer `optional:"true"`
 }) {
-	server := in.Cluster.NewServer()
+	server := in.Cluster.NewServer(p.tracing.ServerOptions()...)
 	if in.History != nil {
 		historypb.RegisterHistoryServiceServer(server, in.History)
 	}
@@ -172,14 +188,14 @@ func (p process) serveInternal(in struct {
 // join makes the process a member while it runs.
 func (p process) join(l fx.Lifecycle, m *cluster.Membership) {
 	p.health.Require("membership", func(context.Context) error {
-		if !m.Valid() {
-			return errors.New("the lease of this process in the database has run out")
+		if err := leaseError(m); err != nil {
+			return err
 		}
-		if offset := m.ClockOffset(); offset.Abs() > clockOffsetMax {
-			return fmt.Errorf("the clocks of this machine and of the database differ by %v", offset.Round(time.Millisecond))
-		}
-		return nil
+		return clockError(m)
 	})
+	p.health.Describe("lease", leasePart(m))
+	p.health.Describe("clock", clockPart(m))
+	p.health.Describe("peers", peersPart(m))
 	l.Append(fx.StartStopHook(
 		func(ctx context.Context) error {
 			if err := m.Join(ctx); err != nil {
@@ -198,6 +214,20 @@ func (p process) join(l fx.Lifecycle, m *cluster.Membership) {
 			}
 		},
 	))
+}
+
+func leaseError(m *cluster.Membership) error {
+	if !m.Valid() {
+		return errors.New("the lease of this process in the database has run out")
+	}
+	return nil
+}
+
+func clockError(m *cluster.Membership) error {
+	if offset := m.ClockOffset(); offset.Abs() > clockOffsetMax {
+		return fmt.Errorf("the clocks of this machine and of the database differ by %v", offset.Round(time.Millisecond))
+	}
+	return nil
 }
 
 // apart refuses to join members on other machines if one side can be reached only from its own.
@@ -238,6 +268,7 @@ func (p process) place(in struct {
 	var parts *cluster.Partitions
 	if in.Matching != nil {
 		parts = cluster.NewPartitions(in.Cluster, in.Matching)
+		p.health.Describe("partitions", partitionsPart(in.Matching))
 		in.Lifecycle.Append(fx.StartStopHook(parts.Start, func(ctx context.Context) { p.drain(ctx, "partitions", parts.Drain) }))
 	}
 	if in.History != nil {
@@ -250,6 +281,7 @@ func (p process) place(in struct {
 			}
 			return nil
 		})
+		p.health.Describe("shards", shardsPart(in.History, in.Cluster, shards))
 		in.Lifecycle.Append(fx.StartStopHook(shards.Start, func(ctx context.Context) { p.drain(ctx, "shards", shards.Drain) }))
 	}
 	p.late.changed = func(reason string) {

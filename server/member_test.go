@@ -22,7 +22,19 @@ func TestAdvertisedAddress(t *testing.T) {
 		require.Equal(t, "7234", port)
 		require.False(t, net.ParseIP(host).IsUnspecified(), host)
 	}
-	_, err := (&Options{AdvertiseAddress: "no-port"}).advertised(listener("0.0.0.0"))
+	for given, want := range map[string]string{
+		"history-0.svc":      "history-0.svc:7234", // the listener's port
+		"history-0.svc:":     "history-0.svc:7234",
+		"10.1.2.3":           "10.1.2.3:7234",
+		"10.1.2.3:9000":      "10.1.2.3:9000",
+		"fd00::1":            "[fd00::1]:7234",
+		"[fd00::1]":          "[fd00::1]:7234",
+		"[fd00::1]:9000":     "[fd00::1]:9000",
+		"history-0.svc:9000": "history-0.svc:9000",
+	} {
+		require.Equal(t, want, advertised(Options{AdvertiseAddress: given}, listener("0.0.0.0")), given)
+	}
+	_, err := (&Options{AdvertiseAddress: "a:b:c"}).advertised(listener("0.0.0.0"))
 	require.ErrorContains(t, err, "--advertise-address")
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/perdure/perdure/service/history"
 	"github.com/perdure/perdure/service/matching"
 	"github.com/perdure/perdure/taskqueue"
+	"github.com/perdure/perdure/telemetry"
 )
 
 const (
@@ -46,6 +47,8 @@ type process struct {
 	log      *zap.Logger
 	store    persistence.Store
 	health   *Health
+	metrics  *prometheus.Registry
+	tracing  *telemetry.Tracing // nil: off
 	// member: the process joins the cluster of its database; else it is alone with it.
 	member bool
 	// late is told what the store and membership notice.
@@ -64,7 +67,7 @@ func (p process) app() (*fx.App, error) {
 		fx.StartTimeout(startTimeout), fx.StopTimeout(stopTimeout),
 		fx.Supply(p.log, p.health),
 		fx.Provide(
-			func() (*prometheus.Registry, prometheus.Registerer) { return newMetrics() },
+			func() (*prometheus.Registry, prometheus.Registerer) { return p.metrics, p.metrics },
 			func() persistence.Store { return p.store },
 			func() *namespace.Registry { return namespace.New(p.store) },
 		),
@@ -101,10 +104,10 @@ func (p process) app() (*fx.App, error) {
 	return app, app.Err()
 }
 
-func newMetrics() (*prometheus.Registry, prometheus.Registerer) {
+func newMetrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return r, r
+	return r
 }
 
 // bound are the services of this process, known only after those who call them have been made: they call each other.
@@ -170,6 +173,7 @@ func (p process) matching() fx.Option {
 	return fx.Options(
 		fx.Provide(func(in serviceParams) matching.Params {
 			params := matching.Params{Store: in.Store, History: in.History, Peers: taskqueue.Direct(in.Matching), HostName: hostName(), Logger: p.log.Named("matching"), Metrics: in.Metrics}
+			params.Config.Partitions = p.options.TaskQueuePartitions
 			if in.Cluster != nil {
 				params.Owner, params.OwnerHost = in.Cluster.Self().ID, in.Cluster.PartitionAddress
 			}
@@ -190,11 +194,17 @@ func (p process) history() fx.Option {
 			return params
 		}),
 		history.Module,
+		fx.Invoke(func(s *history.Service) {
+			if !p.member { // else it is told with the shards' placement
+				p.health.Describe("shards", shardsPart(s, nil, nil))
+			}
+		}),
 	)
 }
 
 func (p process) frontend() (fx.Option, error) {
-	cfg := frontend.Config{Listeners: p.public, ClusterID: clusterID}
+	cfg := frontend.Config{Listeners: p.public, ClusterID: clusterID, Load: p.options.Load, Tracing: p.tracing}
+	cfg.Server.Options = p.tracing.ServerOptions()
 	if p.options.TLS.Enabled() {
 		config, err := ServerTLS(p.options.TLS, p.log)
 		if err != nil {

@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"gopkg.in/yaml.v3"
+
+	"github.com/perdure/perdure/service/frontend"
 )
 
 // Options are what every server process takes. Each is a flag; an unset flag is looked up in the environment
@@ -37,9 +39,18 @@ type Options struct {
 	AdvertiseAddress string
 	InternalTLS      InternalTLSFiles
 
+	// Load bounds what a process with the public API takes on.
+	Load frontend.LoadLimits
+
+	// OTLPEndpoint is where traces go; empty: nowhere, unless the standard environment variables name a place.
+	OTLPEndpoint string
+
 	// UIAddress is where the Web UI listens; empty: there is none. Namespaces are made at start if they do not exist.
 	UIAddress  string
 	Namespaces []string
+
+	// TaskQueuePartitions is the number of partitions of every task queue; 0: each has as many as it needs.
+	TaskQueuePartitions int32
 }
 
 // TLSFiles name the files of the public API's TLS. All empty: no TLS.
@@ -73,6 +84,9 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.TLS.Cert, "tls-cert", "", "certificate `file` (PEM) of the API; turns TLS on, reloaded when it changes")
 	f.StringVar(&o.TLS.Key, "tls-key", "", "private key `file` (PEM) of the certificate")
 	f.StringVar(&o.TLS.ClientCA, "tls-client-ca", "", "`file` (PEM) of the authorities whose clients are let in (mutual TLS)")
+	f.StringVar(&o.OTLPEndpoint, "otlp-endpoint", "",
+		"`URL` of an OpenTelemetry collector (OTLP over gRPC), like http://localhost:4317, to send traces to "+
+			"(default: OTEL_EXPORTER_OTLP_ENDPOINT, else no traces)")
 }
 
 // AddStoreFlags registers what a process on PostgreSQL has.
@@ -93,7 +107,8 @@ func (o *Options) AddMemberFlags(f *pflag.FlagSet) {
 // AddAdvertiseFlag registers what a member has that others call.
 func (o *Options) AddAdvertiseFlag(f *pflag.FlagSet, listens string) {
 	f.StringVar(&o.AdvertiseAddress, "advertise-address", "",
-		"`host:port` at which the other services reach this one (default: "+listens+", or this machine's address if it listens on all)")
+		"`host[:port]` at which the other services reach this one; without a port, the one that it listens at (default: "+listens+
+			", or this machine's address if it listens on all)")
 }
 
 // AddInternalFlags registers what a process has that runs all services.
@@ -113,6 +128,29 @@ func (o *Options) AddAddressFlags(f *pflag.FlagSet, grpcAddress, httpAddress str
 func (o *Options) AddFrontendFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.UIAddress, "ui-address", "", "`host:port` of the Web UI; whoever reaches it can do everything (default: none)")
 	f.StringSliceVarP(&o.Namespaces, "namespace", "n", nil, "`name` of a namespace to make if it does not exist; may be repeated")
+}
+
+// AddLoadFlags registers what a process with the public API takes on. The limits are those of one process.
+func (o *Options) AddLoadFlags(f *pflag.FlagSet, defaults frontend.LoadLimits) {
+	l := &o.Load
+	*l = defaults
+	f.Float64Var(&l.RPS, "limit-rps", l.RPS,
+		"`calls` of the API per second that this process takes; 0 is no limit, here and below. Beyond a limit, calls get RESOURCE_EXHAUSTED, "+
+			"polls and reads first, starts and results of tasks last; clients try again")
+	f.Float64Var(&l.NamespaceRPS, "limit-namespace-rps", l.NamespaceRPS, "`calls` per second of one namespace")
+	f.Float64Var(&l.NamespaceVisibilityRPS, "limit-namespace-visibility-rps", l.NamespaceVisibilityRPS,
+		"`calls` that list or count, per second of one namespace")
+	f.Float64Var(&l.NamespaceDeploymentReadRPS, "limit-namespace-deployment-read-rps", l.NamespaceDeploymentReadRPS,
+		"`calls` that read worker deployments, per second of one namespace")
+	f.Float64Var(&l.NamespaceChangeRPS, "limit-namespace-change-rps", l.NamespaceChangeRPS,
+		"`calls` per second that register, change or delete namespaces; one namespace may take a twentieth of them")
+	f.Float64Var(&l.BurstRatio, "limit-burst-ratio", l.BurstRatio, "`seconds` worth of calls that may come at once after a quiet time")
+	f.IntVar(&l.InFlight, "limit-in-flight", l.InFlight,
+		"`calls` that this process works on at a time, without those that wait for others; one namespace may have half of them")
+	f.Int64Var(&l.InFlightBytes, "limit-in-flight-bytes", l.InFlightBytes, "`bytes` of all requests in memory")
+	f.IntVar(&l.Waiting, "limit-waiting", l.Waiting, "`calls` that wait for tasks, events or results at a time")
+	f.IntVar(&l.NamespaceWaiting, "limit-namespace-waiting", l.NamespaceWaiting,
+		"`calls` of one namespace that wait for tasks, events or results at a time")
 }
 
 // Complete fills flags that were not given from the environment and the config file. It belongs into PreRunE.
@@ -207,5 +245,5 @@ func (o *Options) Validate() error {
 	if f := o.InternalTLS; f.Enabled() && (f.Cert == "" || f.Key == "" || f.CA == "") {
 		return errors.New("TLS between services is mutual: it needs --internal-tls-cert, --internal-tls-key and --internal-tls-ca")
 	}
-	return nil
+	return o.validateMatching()
 }

@@ -12,8 +12,10 @@ import (
 	"go.uber.org/fx"
 	"go.uber.org/zap"
 
+	"github.com/perdure/perdure/persistence/sql/group"
 	"github.com/perdure/perdure/persistence/sql/postgres"
 	"github.com/perdure/perdure/service/frontend"
+	"github.com/perdure/perdure/telemetry"
 )
 
 // Run runs services on PostgreSQL until ctx ends.
@@ -23,7 +25,7 @@ func Run(ctx context.Context, o Options, services Services) error {
 		return err
 	}
 	defer func() { _ = log.Sync() }()
-	p := process{options: o, services: services, log: log, member: true, late: newLate()}
+	p := process{options: o, services: services, log: log, member: true, late: newLate(), health: NewHealth(), metrics: newMetrics()}
 	if err := p.listen(); err != nil {
 		return err
 	}
@@ -31,15 +33,13 @@ func Run(ctx context.Context, o Options, services Services) error {
 	if err != nil {
 		return err
 	}
-	store, err := postgres.Open(ctx, postgres.Options{
-		URL: o.Postgres, Migrate: true, Logger: log.Named("postgres"), OnServerChange: func(reason string) { p.late.changed(reason) },
-	})
-	if err != nil {
-		return oneLine(err)
+	if err := p.openTracing(ctx); err != nil {
+		return err
 	}
-	p.store = store
-	p.health = NewHealth()
-	p.health.Require("database", func(ctx context.Context) error { return store.Ping(ctx, true) })
+	defer p.closeTracing()
+	if err := p.openPostgres(ctx); err != nil {
+		return err
+	}
 	if ui != nil {
 		defer ui.Stop()
 	}
@@ -50,6 +50,23 @@ func Run(ctx context.Context, o Options, services Services) error {
 		log.Info("serving", zap.String("version", Version), zap.String("grpc", o.GRPCAddress), zap.String("http", o.HTTPAddress),
 			zap.String("ui", o.UIAddress))
 	})
+}
+
+// openPostgres opens the database, with its metrics and health.
+func (p *process) openPostgres(ctx context.Context) error {
+	store, err := postgres.Open(ctx, postgres.Options{
+		URL: p.options.Postgres, Migrate: true, Logger: p.log.Named("postgres"), OnServerChange: func(reason string) { p.late.changed(reason) },
+		Group: group.Options{Observe: newGroupMetrics(p.metrics).observe},
+	})
+	if err != nil {
+		return oneLine(err)
+	}
+	exportStats(store, p.metrics)
+	p.store = measure(store, p.metrics)
+	p.health.Require("database", func(ctx context.Context) error { return store.Ping(ctx, true) })
+	p.health.Describe("database", databasePart(store))
+	p.health.Describe("connections", poolPart(store))
+	return nil
 }
 
 // oneLine is an error as a person reads it at the end of a failed start: a driver's may list each address that it tried.
@@ -113,6 +130,21 @@ func (p process) run(ctx context.Context, started func()) error {
 func (p process) closeStore() {
 	if err := p.store.Close(); err != nil {
 		p.log.Error("close the database", zap.Error(err))
+	}
+}
+
+// openTracing begins to send traces, if that is asked for.
+func (p *process) openTracing(ctx context.Context) (err error) {
+	p.tracing, err = telemetry.Open(ctx, telemetry.Options{
+		Endpoint: p.options.OTLPEndpoint, Service: "perdure-" + strings.ReplaceAll(p.services.names(), ",", "-"),
+		Version: Version, Instance: hostName(), Logger: p.log,
+	})
+	return err
+}
+
+func (p process) closeTracing() {
+	if err := p.tracing.Close(context.Background()); err != nil {
+		p.log.Warn("the last traces could not be sent", zap.Error(err))
 	}
 }
 

@@ -2,8 +2,10 @@
 package main
 
 import (
-	"github.com/perdure/perdure/server"
 	"github.com/spf13/pflag"
+
+	"github.com/perdure/perdure/server"
+	service "github.com/perdure/perdure/service/frontend"
 )
 
 func main() {
@@ -11,5 +13,6 @@ func main() {
 	server.Main("frontend", "Run the frontend service: the public API: it validates requests, limits them and sends them to the service that owns what they are about", &o, server.Services{Frontend: true}, func(f *pflag.FlagSet) {
 		o.AddAddressFlags(f, "127.0.0.1:7233", "127.0.0.1:7243")
 		o.AddFrontendFlags(f)
+		o.AddLoadFlags(f, service.DefaultLoadLimits())
 	})
 }

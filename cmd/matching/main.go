@@ -11,5 +11,6 @@ func main() {
 	server.Main("matching", "Run the matching service: task queues: it brings tasks and pollers together", &o, server.Services{Matching: true}, func(f *pflag.FlagSet) {
 		o.AddAddressFlags(f, "127.0.0.1:7235", "127.0.0.1:7245")
 		o.AddAdvertiseFlag(f, "--grpc-address")
+		o.AddMatchingFlags(f)
 	})
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	enumspb "go.temporal.io/api/enums/v1"
 
 	"github.com/perdure/perdure/admin"
 	"github.com/perdure/perdure/persistence"
@@ -28,7 +30,7 @@ beside servers that work on it, or the file of a development server that has bee
 	}
 	workflow := &cobra.Command{Use: "workflow", Short: "Look at the stored state of workflows"}
 	workflow.AddCommand(adminShowCommand())
-	cmd.AddCommand(adminMembersCommand(), adminShardsCommand(), workflow, adminFsckCommand())
+	cmd.AddCommand(adminMembersCommand(), adminShardsCommand(), adminPartitionsCommand(), workflow, adminFsckCommand())
 	return cmd
 }
 
@@ -134,6 +136,35 @@ func adminShardsCommand() *cobra.Command {
 				return err
 			}
 			return printOwners(out, owners, now)
+		})
+}
+
+func adminPartitionsCommand() *cobra.Command {
+	return new(database).command(&cobra.Command{
+		Use:   "partitions",
+		Short: "List the stored partitions of task queues, their owners and tasks",
+		Long: `Lists the partitions of task queues that have ever had something to store, the process
+that owns each, and how many tasks are stored. A partition whose tasks all met a worker at
+once has no row: ask the server for it (temporal task-queue describe). An owner whose
+process has gone is replaced when somebody next uses the partition.`,
+	},
+		func(ctx context.Context, store inspected, out io.Writer) error {
+			now, err := store.Now(ctx)
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "NAMESPACE\tTASK QUEUE\tTYPE\tPARTITION\tTASKS\tOWNER\tADDRESS\tSTATE")
+			err = admin.Partitions(ctx, store, func(p *admin.Partition) error {
+				address := "-"
+				if p.Member != nil {
+					address = p.Member.Address
+				}
+				_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", p.Namespace, p.Key.TaskQueue,
+					strings.ToLower(enumspb.TaskQueueType(p.Key.Type).String()), p.Key.Partition, p.Tasks, p.Owner, address, memberState(p.Member, now))
+				return err
+			})
+			return errors.Join(err, w.Flush())
 		})
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
 
 	"github.com/perdure/perdure/admin"
 	"github.com/perdure/perdure/persistence"
@@ -126,6 +127,24 @@ func TestMembersAndShards(t *testing.T) {
 	out, _, err = run(t, "admin", "shards", "--db-filename", file)
 	require.NoError(t, err)
 	require.Regexp(t, `3 +host-1 +h:7234 +live\n4093 +- +- +never owned`, out)
+}
+
+func TestPartitions(t *testing.T) {
+	file := newFile(t, func(ctx context.Context, s *sqlite.Store, namespaceID string) {
+		key := persistence.QueueKey{NamespaceID: namespaceID, TaskQueue: "orders", Type: int16(enumspb.TASK_QUEUE_TYPE_ACTIVITY), Partition: 2}
+		q, err := s.TakeQueue(ctx, "host-1", key)
+		require.NoError(t, err)
+		require.NoError(t, s.WriteTasks(ctx, key, q.Epoch, []persistence.BacklogTask{
+			{Key: persistence.TaskKey{Level: 3, ID: 1}, Task: []byte("t")}, {Key: persistence.TaskKey{Level: 3, ID: 2}, Task: []byte("t")},
+		}))
+		key.NamespaceID = uuid.NewString() // of a namespace that has gone
+		_, err = s.TakeQueue(ctx, "host-1", key)
+		require.NoError(t, err)
+	})
+	out, _, err := run(t, "admin", "partitions", "--db-filename", file)
+	require.NoError(t, err)
+	require.Regexp(t, `(?m)^default +orders +activity +2 +2 +host-1 +h:7234 +live$`, out)
+	require.Regexp(t, `(?m)^[0-9a-f-]{36} +orders +activity +2 +0 +host-1 +h:7234 +live$`, out)
 }
 
 func TestMemberState(t *testing.T) {

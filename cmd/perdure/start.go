@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perdure/perdure/server"
+	"github.com/perdure/perdure/service/frontend"
 )
 
 func startCommand() *cobra.Command {
@@ -30,5 +31,7 @@ or in the file that --config names.`,
 	o.AddInternalFlags(cmd.Flags())
 	o.AddAddressFlags(cmd.Flags(), "127.0.0.1:7233", "127.0.0.1:7243")
 	o.AddFrontendFlags(cmd.Flags())
+	o.AddLoadFlags(cmd.Flags(), frontend.DefaultLoadLimits())
+	o.AddMatchingFlags(cmd.Flags())
 	return cmd
 }

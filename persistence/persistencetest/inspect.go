@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/perdure/perdure/persistence"
@@ -19,6 +20,7 @@ var inspectTests = []namedTest{
 	{"orphans", testInspectOrphans},
 	{"owners of shards", testShardOwners},
 	{"members", testListMembers},
+	{"task queues", testInspectQueues},
 }
 
 func (e *env) inspector() persistence.Inspector {
@@ -180,6 +182,33 @@ func testShardOwners(e *env) {
 	require.NoError(e, err)
 	require.Len(e, owners, 1)
 	require.Equal(e, persistence.ShardOwner{Shard: x.key.Shard(), Owner: "owner", Key: owners[0].Key, Epoch: epoch}, owners[0])
+}
+
+func testInspectQueues(e *env) {
+	a := persistence.QueueKey{NamespaceID: uuid.NewString(), TaskQueue: "a", Type: 1, Partition: 1}
+	b := a
+	b.Type, b.Partition = 2, 0
+	for _, key := range []persistence.QueueKey{b, a} {
+		q, err := e.store.TakeQueue(e.ctx, "owner", key)
+		require.NoError(e, err)
+		for id := range int64(key.Partition) * 3 {
+			task := persistence.BacklogTask{Key: persistence.TaskKey{Level: 1, ID: id + 1}, Task: []byte("t")}
+			require.NoError(e, e.store.WriteTasks(e.ctx, key, q.Epoch, []persistence.BacklogTask{task}))
+		}
+	}
+	var found []persistence.StoredQueue
+	require.NoError(e, e.inspector().InspectQueues(e.ctx, func(q *persistence.StoredQueue) error {
+		found = append(found, *q)
+		return nil
+	}))
+	require.Len(e, found, 2)
+	key := found[0].OwnerKey
+	require.NotZero(e, key)
+	require.Equal(e, []persistence.StoredQueue{
+		{Key: a, Owner: "owner", OwnerKey: key, Epoch: 1, Tasks: 3}, {Key: b, Owner: "owner", OwnerKey: key, Epoch: 1},
+	}, found)
+	mine := errors.New("enough")
+	require.ErrorIs(e, e.inspector().InspectQueues(e.ctx, func(*persistence.StoredQueue) error { return mine }), mine)
 }
 
 func testListMembers(e *env) {

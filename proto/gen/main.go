@@ -63,7 +63,7 @@ func generate() error {
 	if err := os.RemoveAll(out); err != nil {
 		return err
 	}
-	for _, plugin := range []string{"google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"} {
+	for _, plugin := range []string{"google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2"} {
 		if err := run(plugin, request); err != nil {
 			return err
 		}

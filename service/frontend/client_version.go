@@ -18,7 +18,11 @@ const (
 	headerClientVersion     = "client-version"
 	headerSupportedVersions = "supported-server-versions"
 	headerRequestID         = "x-request-id"
+	headerCallerType        = "caller-type"
 )
+
+// callerOperator is the caller type of tools for operators.
+const callerOperator = "operator"
 
 // Names of clients in headerClientName.
 const (

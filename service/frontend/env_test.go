@@ -176,6 +176,12 @@ func newEnv(t testing.TB) *env {
 // newLimitedEnv makes a frontend with interceptors of its own.
 func newLimitedEnv(t testing.TB, limits ...grpc.UnaryServerInterceptor) *env {
 	t.Helper()
+	return newEnvWith(t, ChainParams{Limits: limits})
+}
+
+// newEnvWith makes a frontend whose chain has parts of its own.
+func newEnvWith(t testing.TB, p ChainParams) *env {
+	t.Helper()
 	e := &env{t: t, history: &fakeService{}, matching: &fakeService{}, metrics: prometheus.NewRegistry()}
 	core, logs := observer.New(zapcore.DebugLevel)
 	e.logs = logs
@@ -193,7 +199,8 @@ func newLimitedEnv(t testing.TB, limits ...grpc.UnaryServerInterceptor) *env {
 		_, err := e.registry.Create(t.Context(), record)
 		require.NoError(t, err)
 	}
-	chain, err := NewChain(ChainParams{Registry: e.registry, Logger: zap.New(core), Registerer: e.metrics, Limits: limits})
+	p.Registry, p.Logger, p.Registerer = e.registry, zap.New(core), e.metrics
+	chain, err := NewChain(p)
 	require.NoError(t, err)
 	capabilities := BuildCapabilities()
 	handler := NewHandler(HandlerParams{

@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.uber.org/zap"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -48,7 +49,7 @@ func (m errorMapper) status(ctx context.Context, method string, request any, err
 func statusOf(ctx context.Context, err error) *status.Status {
 	var service serviceerror.ServiceError
 	if errors.As(err, &service) {
-		return service.Status()
+		return scoped(service).Status()
 	}
 	var remote interface{ GRPCStatus() *status.Status }
 	if errors.As(err, &remote) {
@@ -68,23 +69,23 @@ func statusOf(ctx context.Context, err error) *status.Status {
 	}
 }
 
+// scoped says that what is exhausted is the namespace's, where a service has not said whose: a workflow that is busy, too many updates.
+func scoped(err serviceerror.ServiceError) serviceerror.ServiceError {
+	e, ok := err.(*serviceerror.ResourceExhausted)
+	if !ok || e.Scope != enumspb.RESOURCE_EXHAUSTED_SCOPE_UNSPECIFIED || e.Cause == enumspb.RESOURCE_EXHAUSTED_CAUSE_UNSPECIFIED {
+		return err
+	}
+	return &serviceerror.ResourceExhausted{Cause: e.Cause, Scope: enumspb.RESOURCE_EXHAUSTED_SCOPE_NAMESPACE, Message: e.Message}
+}
+
 // mask hides an error that was not made for callers: its text may tell what it must not, and they can do nothing about it.
 // The hash leads to the log entry.
 func (m errorMapper) mask(ctx context.Context, method string, request any, st *status.Status, err error) *status.Status {
 	hash := fnv.New32a()
 	hash.Write([]byte(err.Error()))
 	reference := fmt.Sprintf("%08x", hash.Sum32())
-	fields := []zap.Field{
-		zap.String("rpc", method),
-		zap.String("code", st.Code().String()),
-		zap.String("reference", reference),
-		zap.String("request_id", header(ctx, headerRequestID)),
-		zap.Error(err),
-	}
-	if n, ok := request.(namespaced); ok {
-		fields = append(fields, zap.String("namespace", n.GetNamespace()))
-	}
-	m.logger.Error("request failed", fields...)
+	m.logger.Error("request failed", append(logFields(ctx, method, request),
+		zap.String("code", st.Code().String()), zap.String("reference", reference), zap.Error(err))...)
 	return status.New(st.Code(), masked(reference))
 }
 

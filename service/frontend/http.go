@@ -40,6 +40,8 @@ var forwardedHeaders = map[string]bool{
 	"Client-Version":       true,
 	"Caller-Type":          true,
 	"X-Request-Id":         true,
+	"Traceparent":          true,
+	"Tracestate":           true,
 }
 
 // NewHTTPGateway makes the HTTP/JSON API: each request becomes a call on conn.
@@ -67,6 +69,8 @@ func NewHTTPGateway(conn grpc.ClientConnInterface) (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), httpTimeout)
 		defer cancel()
+		// A body that comes too slowly would stay in memory. Where there is no connection, nothing comes slowly.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(httpTimeout))
 		// Without it the mux logs an error for each request that has no route.
 		ctx = runtime.NewServerMetadataContext(ctx, runtime.ServerMetadata{})
 		r = r.Clone(ctx)

@@ -18,6 +18,7 @@ import (
 type Chain struct {
 	interceptors []grpc.UnaryServerInterceptor
 	drainer      *drainer
+	load         *gate
 }
 
 // ChainParams is what a chain is made of.
@@ -27,23 +28,30 @@ type ChainParams struct {
 	Registerer prometheus.Registerer
 	// Authentication runs before anything is looked up for a client.
 	Authentication []grpc.UnaryServerInterceptor
-	// Limits run last, where the namespace and the client are known: authorization, rate limits.
+	// Limits run last, where the namespace and the client are known: authorization.
 	Limits []grpc.UnaryServerInterceptor
+	// Load bounds what is taken on; the zero value: nothing is refused.
+	Load LoadLimits
 }
 
 // NewChain makes the chain of interceptors. It fails if the registerer has its metrics already.
 func NewChain(p ChainParams) (*Chain, error) {
-	metrics, err := newTelemetry(p.Registerer)
+	metrics, err := newCallMetrics(p.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register frontend metrics: %w", err)
+	}
+	load, err := newGate(p.Load, p.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("register frontend metrics: %w", err)
 	}
 	d := newDrainer()
-	return &Chain{drainer: d, interceptors: slices.Concat(
+	return &Chain{drainer: d, load: load, interceptors: slices.Concat(
 		[]grpc.UnaryServerInterceptor{
 			recoverer{p.Logger}.intercept, // first: nothing that follows may end the process
 			metrics.intercept,             // outside of the mapper: it counts the codes that clients see
 			errorMapper{p.Logger}.intercept,
 			d.intercept,
+			load.enter, // before anything that costs more than to refuse
 		},
 		p.Authentication,
 		[]grpc.UnaryServerInterceptor{
@@ -51,6 +59,8 @@ func NewChain(p ChainParams) (*Chain, error) {
 			newVersionCheck().intercept,
 		},
 		p.Limits,
+		// last: who may not make a call does not use up the rate of those who may
+		[]grpc.UnaryServerInterceptor{load.limit},
 	)}, nil
 }
 
@@ -76,7 +86,7 @@ type recoverer struct {
 func (r recoverer) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (response any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			r.logger.Error("panic in a request", zap.String("rpc", info.FullMethod), zap.Any("panic", p), zap.StackSkip("stack", 1))
+			r.logger.Error("panic in a request", append(logFields(ctx, info.FullMethod, request), zap.Any("panic", p), zap.StackSkip("stack", 1))...)
 			response, err = nil, status.Error(codes.Internal, masked("panic"))
 		}
 	}()

@@ -35,6 +35,7 @@ func TestPanicEndsOnlyTheRequest(t *testing.T) {
 	require.Len(t, entries, 1)
 	require.Equal(t, "secret boom", entries[0].ContextMap()["panic"])
 	require.Contains(t, entries[0].ContextMap()["stack"], "interceptors_test.go")
+	require.Equal(t, testNamespace, entries[0].ContextMap()["namespace"])
 	require.Equal(t, 1, answered(t, e, describeRPC, codes.Internal))
 
 	e.history.answers(nil)
@@ -93,6 +94,22 @@ func TestErrorsOfServices(t *testing.T) {
 				require.Equal(t, testNamespace, fields["namespace"])
 			}
 		})
+	}
+}
+
+// A refusal says whose limit it was.
+func TestScopeOfRefusals(t *testing.T) {
+	e := newEnv(t)
+	for _, c := range []struct {
+		given, want enumspb.ResourceExhaustedScope
+	}{{0, ofOne}, {ofOne, ofOne}, {ofAll, ofAll}} {
+		e.history.fails(fmt.Errorf("signal: %w", &serviceerror.ResourceExhausted{Cause: enumspb.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW, Scope: c.given, Message: "busy"}))
+		_, err := e.send(t.Context(), aDescribe())
+		var refused *serviceerror.ResourceExhausted
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, c.want, refused.Scope)
+		require.Equal(t, enumspb.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW, refused.Cause)
+		require.Equal(t, "busy", refused.Message)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/perdure/perdure/telemetry"
 )
 
 // LocalConn is a client connection to the public API of the same process: the same chain of interceptors, no socket and no
@@ -17,6 +19,7 @@ import (
 type LocalConn struct {
 	chain   *Chain
 	methods map[string]localMethod
+	tracing *telemetry.Tracing
 }
 
 type localMethod struct {
@@ -41,12 +44,14 @@ func (c *LocalConn) add(desc *grpc.ServiceDesc, server any) {
 }
 
 // Invoke implements grpc.ClientConnInterface. The metadata of the outgoing context is what the service sees as headers.
-func (c *LocalConn) Invoke(ctx context.Context, method string, args, reply any, _ ...grpc.CallOption) error {
+func (c *LocalConn) Invoke(ctx context.Context, method string, args, reply any, _ ...grpc.CallOption) (err error) {
 	m, ok := c.methods[method]
 	if !ok {
 		return status.Errorf(codes.Unimplemented, "unknown method %s", method)
 	}
 	headers, _ := metadata.FromOutgoingContext(ctx)
+	ctx, span := c.tracing.Call(ctx, method, headers)
+	defer func() { span.End(err) }()
 	decode := func(request any) error { return shareInto(request, args) }
 	response, err := m.handler(m.server, metadata.NewIncomingContext(ctx, headers), decode, c.chain.Intercept)
 	if err != nil {

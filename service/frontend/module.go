@@ -15,6 +15,7 @@ import (
 	matchingpb "github.com/perdure/perdure/api/matching/v1"
 	"github.com/perdure/perdure/namespace"
 	"github.com/perdure/perdure/persistence"
+	"github.com/perdure/perdure/telemetry"
 )
 
 // Config configures the frontend of a process.
@@ -24,6 +25,10 @@ type Config struct {
 	// ClusterID names the cluster; it is the same in all its processes.
 	ClusterID string
 	Server    ServerConfig
+	// Load bounds what the process takes on.
+	Load LoadLimits
+	// Tracing makes the spans of calls that come without gRPC; nil: off.
+	Tracing *telemetry.Tracing
 }
 
 // Module composes the frontend. The application provides Config, *namespace.Registry, persistence.Store, the clients of
@@ -53,6 +58,7 @@ var Module = fx.Module("frontend",
 type chainParams struct {
 	fx.In
 
+	Config         Config
 	Registry       Registry
 	Logger         *zap.Logger
 	Registerer     prometheus.Registerer
@@ -67,6 +73,7 @@ func provideChain(p chainParams) (*Chain, error) {
 		Registerer:     p.Registerer,
 		Authentication: p.Authentication,
 		Limits:         p.Limits,
+		Load:           p.Config.Load,
 	})
 }
 
@@ -100,8 +107,10 @@ func provideServer(cfg Config, chain *Chain, handler *Handler, operator *Operato
 	return NewServer(cfg.Server, chain, handler, operator)
 }
 
-func provideLocalConn(chain *Chain, handler *Handler, operator *Operator) *LocalConn {
-	return NewLocalConn(chain, handler, operator)
+func provideLocalConn(cfg Config, chain *Chain, handler *Handler, operator *Operator) *LocalConn {
+	conn := NewLocalConn(chain, handler, operator)
+	conn.tracing = cfg.Tracing
+	return conn
 }
 
 var (

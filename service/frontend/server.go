@@ -23,6 +23,9 @@ const (
 	// pingInterval and pingTimeout find clients that are gone without a word, whose polls would otherwise take tasks.
 	pingInterval = 30 * time.Second
 	pingTimeout  = 10 * time.Second
+	// streamsMax bounds the calls of one connection; a client that reaches it waits. It is as many as may wait in a process by default: a
+	// worker has some hundred polls at most.
+	streamsMax = 100_000
 )
 
 // ServerConfig configures the gRPC server.
@@ -48,7 +51,9 @@ func NewServer(cfg ServerConfig, chain *Chain, workflow workflowservice.Workflow
 	}
 	options := []grpc.ServerOption{
 		grpc.UnaryInterceptor(chain.Intercept),
+		grpc.InTapHandle(chain.load.tap),
 		grpc.MaxRecvMsgSize(receiveMax),
+		grpc.MaxConcurrentStreams(streamsMax),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingIntervalMin, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout}),
 	}

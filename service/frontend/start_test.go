@@ -155,6 +155,19 @@ func TestStartRefusals(t *testing.T) {
 		start("callback ftp", func(r *startReq) { r.CompletionCallbacks = nexusCallback("ftp://localhost/x") }),
 		start("callback url too long", func(r *startReq) { r.CompletionCallbacks = nexusCallback("http://localhost/" + text(1000)) }),
 		start("link empty", func(r *startReq) { r.Links = []*commonpb.Link{{}} }),
+		start("link without run id", func(r *startReq) {
+			link := eventLink("w")
+			link.GetWorkflowEvent().RunId = ""
+			r.Links = []*commonpb.Link{link}
+		}),
+		start("link to an event of no type", func(r *startReq) {
+			link := eventLink("w")
+			link.GetWorkflowEvent().Reference = &commonpb.Link_WorkflowEvent_EventRef{EventRef: &commonpb.Link_WorkflowEvent_EventReference{EventId: 1}}
+			r.Links = []*commonpb.Link{link}
+		}),
+		start("link to no batch job", func(r *startReq) {
+			r.Links = []*commonpb.Link{{Variant: &commonpb.Link_BatchJob_{BatchJob: &commonpb.Link_BatchJob{}}}}
+		}),
 		start("link too large", func(r *startReq) { r.Links = []*commonpb.Link{eventLink(text(4001))} }),
 		start("links 11", func(r *startReq) { r.Links = links(11) }),
 		start("override without version", func(r *startReq) { r.VersioningOverride = pinned(pinnedBehavior, nil) }),

@@ -99,14 +99,35 @@ func checkLinks(links []*commonpb.Link) error {
 		return serviceerror.NewInvalidArgumentf("Too many links: %d, the limit is %d per request.", len(links), linksMax)
 	}
 	for _, link := range links {
-		if link.GetVariant() == nil {
-			return serviceerror.NewInvalidArgument("A link is empty or of an unknown kind.")
-		}
 		if err := checkSize("Link", link, linkSizeMax); err != nil {
 			return err
 		}
+		if text := linkFault(link); text != "" {
+			return serviceerror.NewInvalidArgument(text)
+		}
 	}
 	return nil
+}
+
+// linkFault says what a link lacks of what it needs to lead anywhere; "": nothing.
+func linkFault(link *commonpb.Link) string {
+	switch variant := link.GetVariant().(type) {
+	case nil:
+		return "A link is empty or of an unknown kind."
+	case *commonpb.Link_WorkflowEvent_:
+		event := variant.WorkflowEvent
+		if event.GetNamespace() == "" || event.GetWorkflowId() == "" || event.GetRunId() == "" {
+			return "A link to a workflow event must have a namespace, a workflow id and a run id."
+		}
+		if ref := event.GetEventRef(); ref.GetEventId() != 0 && ref.GetEventType() == enumspb.EVENT_TYPE_UNSPECIFIED {
+			return "A link to a workflow event that has an event id must have the event's type."
+		}
+	case *commonpb.Link_BatchJob_:
+		if variant.BatchJob.GetJobId() == "" {
+			return "A link to a batch job must have a job id."
+		}
+	}
+	return ""
 }
 
 func checkIdentity(identity string) error {

@@ -232,7 +232,7 @@ func (x *access) writeError(m *persistence.Mutation, err error) error {
 		return err // the caller asked
 	case errors.Is(err, persistence.ErrConflict):
 		x.logger.Warn("commit met another state than the cached one", zap.String("namespace_id", m.Key.NamespaceID),
-			zap.String("workflow_id", m.Key.BusinessID), zap.Error(err))
+			zap.String("workflow_id", m.Key.BusinessID), zap.String("run_id", m.Runs[0].RunID), zap.Error(err))
 		x.dropRuns(x.chain)
 		return errReload
 	case errors.Is(err, persistence.ErrTooLarge):

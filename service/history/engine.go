@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 
 	"github.com/perdure/perdure/persistence"
+	"github.com/perdure/perdure/telemetry"
 )
 
 // access is a locked execution in the hands of one call.
@@ -28,8 +29,11 @@ func workflowKey(namespaceID, workflowID string) persistence.ExecutionKey {
 
 // with calls f with the execution locked. If what is cached turns out to be out of date, it is dropped and f is called once
 // more, so f must keep nothing of a try that returned an error.
-func (s *Service) with(ctx context.Context, key persistence.ExecutionKey, f func(*access) error) error {
-	err := s.once(ctx, key, f)
+func (s *Service) with(ctx context.Context, key persistence.ExecutionKey, f func(*access) error) (err error) {
+	ctx, span := telemetry.Start(ctx, "history.transition")
+	span.SetString("perdure.workflow_id", key.BusinessID)
+	defer func() { span.End(err) }()
+	err = s.once(ctx, key, f)
 	if errors.Is(err, errReload) {
 		err = s.once(ctx, key, f)
 	}
@@ -163,6 +167,7 @@ func (s *Service) evict() {
 			s.cache.settle(r, s.now())
 		default:
 			s.drop(r)
+			s.metrics.evictions.Inc()
 		}
 		c.unlock()
 		s.chains.put(c)

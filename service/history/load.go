@@ -31,9 +31,11 @@ func (x *access) load(runID string) (*run, error) {
 		runID = x.chain.current
 	}
 	if r := x.chain.runs[runID]; r != nil {
+		x.metrics.cacheHits.Inc()
 		x.touch(r)
 		return r, nil
 	}
+	x.metrics.cacheMisses.Inc()
 	stored, err := x.Service.store.LoadRun(x.ctx, x.chain.key, runID)
 	if errors.Is(err, persistence.ErrNotFound) {
 		return nil, nil

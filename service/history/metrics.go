@@ -7,7 +7,11 @@ type metrics struct {
 	transitions *prometheus.CounterVec // by kind: durable, volatile
 	commits     *prometheus.HistogramVec
 	effectTries *prometheus.CounterVec
+	lookups     *prometheus.CounterVec // of runs in the cache, by result
 	busy        prometheus.Counter
+	cacheHits   prometheus.Counter
+	cacheMisses prometheus.Counter
+	evictions   prometheus.Counter
 }
 
 func metricOpts(name, help string) prometheus.Opts {
@@ -18,7 +22,12 @@ func newMetrics() *metrics {
 	counters := func(name, help, label string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts(metricOpts(name, help)), []string{label})
 	}
+	lookups := counters("cache_lookups_total", "Runs looked for in memory, by result: hit, miss (then the database was asked).", "result")
 	return &metrics{
+		cacheHits:   lookups.WithLabelValues("hit"),
+		cacheMisses: lookups.WithLabelValues("miss"),
+		lookups:     lookups,
+		evictions:   prometheus.NewCounter(prometheus.CounterOpts(metricOpts("cache_evictions_total", "Idle runs forgotten because memory was short."))),
 		transitions: counters("transitions_total", "State transitions, by kind: durable (one commit each), volatile.", "kind"),
 		commits: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "perdure", Subsystem: "history", Name: "commit_seconds",
@@ -37,7 +46,7 @@ func (s *Service) register(registerer prometheus.Registerer) {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts(metricOpts(name, help)), value)
 	}
 	m := s.metrics
-	registerer.MustRegister(m.transitions, m.commits, m.effectTries, m.busy,
+	registerer.MustRegister(m.transitions, m.commits, m.effectTries, m.busy, m.lookups, m.evictions,
 		gauge("cached_runs", "Runs in memory.", func() float64 {
 			runs, _ := s.cache.size()
 			return float64(runs)

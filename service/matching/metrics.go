@@ -5,9 +5,10 @@ import "github.com/prometheus/client_golang/prometheus"
 // metrics are what an operator can watch of matching.
 type metrics struct {
 	partitions  prometheus.Gauge
-	added       *prometheus.CounterVec // by result: matched, stored, sticky_gone, failed
-	started     *prometheus.CounterVec // by result: started, obsolete, retried
-	polls       *prometheus.CounterVec // by result: task, query, empty, failed
+	added       *prometheus.CounterVec   // by result: matched, stored, sticky_gone, failed
+	started     *prometheus.CounterVec   // by result: started, obsolete, retried
+	polls       *prometheus.CounterVec   // by result: task, query, empty, failed
+	pollWaits   *prometheus.HistogramVec // by the same result
 	dropped     prometheus.Counter
 	storeErrors *prometheus.CounterVec // by operation
 	tokens      prometheus.Counter
@@ -28,6 +29,11 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		started: counter("task_starts_total",
 			"Attempts to start a task for a poll, by result: started, obsolete (dropped), retried (outcome unknown).", "result"),
 		polls: counter("polls_total", "Polls answered, by result: task, query, empty, failed.", "result"),
+		pollWaits: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "perdure", Subsystem: "matching", Name: "poll_wait_seconds",
+			Help:    "How long polls waited, by result: task, query, empty, failed.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9), // 1 ms to 65 s
+		}, []string{"result"}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "perdure", Subsystem: "matching", Name: "tasks_expired_total", Help: "Tasks dropped because they had expired while they waited.",
 		}),
@@ -39,7 +45,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		storeErrors: counter("store_errors_total", "Failed storage operations: load, take, write, read, count, delete, read data, write data.", "operation"),
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.partitions, m.added, m.started, m.polls, m.dropped, m.storeErrors, m.tokens, m.forwarded, m.resized)
+		registerer.MustRegister(m.partitions, m.added, m.started, m.polls, m.pollWaits, m.dropped, m.storeErrors, m.tokens, m.forwarded, m.resized)
 	}
 	return m
 }

@@ -48,8 +48,13 @@ func Main(m interface{ Run() int }, packages ...string) int {
 	return pgtest.Main(m)
 }
 
-// Binary is the path of a binary that [Main] built.
-func Binary(name string) string { return filepath.Join(binDir, name) }
+// Binary is the path of a binary that [Main] built. What is a path already, to a binary of another version, stays what it is.
+func Binary(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(binDir, name)
+}
 
 // Ports for servers are drawn from below those that the kernel gives to outgoing connections: one of these may take a port between the
 // moment at which it was found free and the moment at which the server listens.

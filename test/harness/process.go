@@ -66,6 +66,9 @@ func Start(t testing.TB, env []string, name string, args ...string) *Process {
 // Output is what the process has written so far.
 func (p *Process) Output() string { return p.out.String() }
 
+// Pid is the id of the process.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
 // Kill is kill -9.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // it may have ended already

@@ -27,7 +27,9 @@ type PingRequest struct {
 	// The caller has changed something in the table of members: read it again now.
 	Refresh bool `protobuf:"varint,2,opt,name=refresh,proto3" json:"refresh,omitempty"`
 	// The caller could not reach the member for a while, and may have taken over what it owned: it must give that up before it answers.
-	PassedOver    bool `protobuf:"varint,3,opt,name=passed_over,json=passedOver,proto3" json:"passed_over,omitempty"`
+	PassedOver bool `protobuf:"varint,3,opt,name=passed_over,json=passedOver,proto3" json:"passed_over,omitempty"`
+	// The caller.
+	FromId        string `protobuf:"bytes,4,opt,name=from_id,json=fromId,proto3" json:"from_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -83,8 +85,17 @@ func (x *PingRequest) GetPassedOver() bool {
 	return false
 }
 
+func (x *PingRequest) GetFromId() string {
+	if x != nil {
+		return x.FromId
+	}
+	return ""
+}
+
 type PingResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member that was asked gets no answer from the caller when it pings it.
+	Unanswered    bool `protobuf:"varint,1,opt,name=unanswered,proto3" json:"unanswered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -117,6 +128,13 @@ func (x *PingResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
 func (*PingResponse) Descriptor() ([]byte, []int) {
 	return file_perdure_cluster_v1_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PingResponse) GetUnanswered() bool {
+	if x != nil {
+		return x.Unanswered
+	}
+	return false
 }
 
 type ReleaseShardsRequest struct {
@@ -284,13 +302,17 @@ var File_perdure_cluster_v1_service_proto protoreflect.FileDescriptor
 
 const file_perdure_cluster_v1_service_proto_rawDesc = "" +
 	"\n" +
-	" perdure/cluster/v1/service.proto\x12\x12perdure.cluster.v1\"e\n" +
+	" perdure/cluster/v1/service.proto\x12\x12perdure.cluster.v1\"~\n" +
 	"\vPingRequest\x12\x1b\n" +
 	"\tmember_id\x18\x01 \x01(\tR\bmemberId\x12\x18\n" +
 	"\arefresh\x18\x02 \x01(\bR\arefresh\x12\x1f\n" +
 	"\vpassed_over\x18\x03 \x01(\bR\n" +
-	"passedOver\"\x0e\n" +
-	"\fPingResponse\"\x9e\x01\n" +
+	"passedOver\x12\x17\n" +
+	"\afrom_id\x18\x04 \x01(\tR\x06fromId\".\n" +
+	"\fPingResponse\x12\x1e\n" +
+	"\n" +
+	"unanswered\x18\x01 \x01(\bR\n" +
+	"unanswered\"\x9e\x01\n" +
 	"\x14ReleaseShardsRequest\x12\x1b\n" +
 	"\tmember_id\x18\x01 \x01(\tR\bmemberId\x12 \n" +
 	"\fnew_owner_id\x18\x02 \x01(\tR\n" +

@@ -124,6 +124,8 @@ type AddTaskRequest struct {
 	Task      *v11.Task              `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
 	// The partition that forwards the task, if one does.
 	ForwardedFrom *Partition `protobuf:"bytes,3,opt,name=forwarded_from,json=forwardedFrom,proto3" json:"forwarded_from,omitempty"`
+	// Of a forwarded task: its fairness key has had less than its share there.
+	Due           bool `protobuf:"varint,4,opt,name=due,proto3" json:"due,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -177,6 +179,13 @@ func (x *AddTaskRequest) GetForwardedFrom() *Partition {
 		return x.ForwardedFrom
 	}
 	return nil
+}
+
+func (x *AddTaskRequest) GetDue() bool {
+	if x != nil {
+		return x.Due
+	}
+	return false
 }
 
 type AddTaskResponse struct {
@@ -304,6 +313,10 @@ type PollWorkflowTaskQueueRequest struct {
 	PollId string `protobuf:"bytes,3,opt,name=poll_id,json=pollId,proto3" json:"poll_id,omitempty"`
 	// The partition that forwards the poll, if one does.
 	ForwardedFrom *Partition `protobuf:"bytes,4,opt,name=forwarded_from,json=forwardedFrom,proto3" json:"forwarded_from,omitempty"`
+	// If set, only a task that goes before this is wanted: without one the poll ends empty at once.
+	Before *Turn `protobuf:"bytes,5,opt,name=before,proto3" json:"before,omitempty"`
+	// How long a forwarded poll may wait; unset: until shortly before the call's deadline. A task that it gets may take until that.
+	Wait          *durationpb.Duration `protobuf:"bytes,6,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -366,6 +379,20 @@ func (x *PollWorkflowTaskQueueRequest) GetForwardedFrom() *Partition {
 	return nil
 }
 
+func (x *PollWorkflowTaskQueueRequest) GetBefore() *Turn {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *PollWorkflowTaskQueueRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
 type PollActivityTaskQueueRequest struct {
 	state     protoimpl.MessageState            `protogen:"open.v1"`
 	Partition *Partition                        `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
@@ -373,6 +400,9 @@ type PollActivityTaskQueueRequest struct {
 	PollId    string                            `protobuf:"bytes,3,opt,name=poll_id,json=pollId,proto3" json:"poll_id,omitempty"`
 	// The partition that forwards the poll, if one does.
 	ForwardedFrom *Partition `protobuf:"bytes,4,opt,name=forwarded_from,json=forwardedFrom,proto3" json:"forwarded_from,omitempty"`
+	// As of a workflow task's poll.
+	Before        *Turn                `protobuf:"bytes,5,opt,name=before,proto3" json:"before,omitempty"`
+	Wait          *durationpb.Duration `protobuf:"bytes,6,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -435,6 +465,75 @@ func (x *PollActivityTaskQueueRequest) GetForwardedFrom() *Partition {
 	return nil
 }
 
+func (x *PollActivityTaskQueueRequest) GetBefore() *Turn {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *PollActivityTaskQueueRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+// Turn says how soon a task is to be dispatched, as far as partitions can tell each other: what goes first has the lower level and, at
+// the same level, is due.
+type Turn struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Level int32                  `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	// Its fairness key has had less than its share.
+	Due           bool `protobuf:"varint,2,opt,name=due,proto3" json:"due,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Turn) Reset() {
+	*x = Turn{}
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Turn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Turn) ProtoMessage() {}
+
+func (x *Turn) ProtoReflect() protoreflect.Message {
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Turn.ProtoReflect.Descriptor instead.
+func (*Turn) Descriptor() ([]byte, []int) {
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Turn) GetLevel() int32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *Turn) GetDue() bool {
+	if x != nil {
+		return x.Due
+	}
+	return false
+}
+
 type QueryRequest struct {
 	state         protoimpl.MessageState    `protogen:"open.v1"`
 	Partition     *Partition                `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
@@ -446,7 +545,7 @@ type QueryRequest struct {
 
 func (x *QueryRequest) Reset() {
 	*x = QueryRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[6]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -458,7 +557,7 @@ func (x *QueryRequest) String() string {
 func (*QueryRequest) ProtoMessage() {}
 
 func (x *QueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[6]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -471,7 +570,7 @@ func (x *QueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
 func (*QueryRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{6}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *QueryRequest) GetPartition() *Partition {
@@ -505,7 +604,7 @@ type StickyWorkerUnavailable struct {
 
 func (x *StickyWorkerUnavailable) Reset() {
 	*x = StickyWorkerUnavailable{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[7]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +616,7 @@ func (x *StickyWorkerUnavailable) String() string {
 func (*StickyWorkerUnavailable) ProtoMessage() {}
 
 func (x *StickyWorkerUnavailable) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[7]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +629,7 @@ func (x *StickyWorkerUnavailable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StickyWorkerUnavailable.ProtoReflect.Descriptor instead.
 func (*StickyWorkerUnavailable) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{7}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{8}
 }
 
 type RespondQueryTaskCompletedRequest struct {
@@ -547,7 +646,7 @@ type RespondQueryTaskCompletedRequest struct {
 
 func (x *RespondQueryTaskCompletedRequest) Reset() {
 	*x = RespondQueryTaskCompletedRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[8]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +658,7 @@ func (x *RespondQueryTaskCompletedRequest) String() string {
 func (*RespondQueryTaskCompletedRequest) ProtoMessage() {}
 
 func (x *RespondQueryTaskCompletedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[8]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +671,7 @@ func (x *RespondQueryTaskCompletedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RespondQueryTaskCompletedRequest.ProtoReflect.Descriptor instead.
 func (*RespondQueryTaskCompletedRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{8}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RespondQueryTaskCompletedRequest) GetNamespaceId() string {
@@ -620,7 +719,7 @@ type DescribeTaskQueueRequest struct {
 
 func (x *DescribeTaskQueueRequest) Reset() {
 	*x = DescribeTaskQueueRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[9]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +731,7 @@ func (x *DescribeTaskQueueRequest) String() string {
 func (*DescribeTaskQueueRequest) ProtoMessage() {}
 
 func (x *DescribeTaskQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[9]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +744,7 @@ func (x *DescribeTaskQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTaskQueueRequest.ProtoReflect.Descriptor instead.
 func (*DescribeTaskQueueRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{9}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DescribeTaskQueueRequest) GetPartition() *Partition {
@@ -672,7 +771,7 @@ type ListTaskQueuePartitionsRequest struct {
 
 func (x *ListTaskQueuePartitionsRequest) Reset() {
 	*x = ListTaskQueuePartitionsRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[10]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +783,7 @@ func (x *ListTaskQueuePartitionsRequest) String() string {
 func (*ListTaskQueuePartitionsRequest) ProtoMessage() {}
 
 func (x *ListTaskQueuePartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[10]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +796,7 @@ func (x *ListTaskQueuePartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTaskQueuePartitionsRequest.ProtoReflect.Descriptor instead.
 func (*ListTaskQueuePartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{10}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListTaskQueuePartitionsRequest) GetNamespaceId() string {
@@ -724,7 +823,7 @@ type UpdateTaskQueueConfigRequest struct {
 
 func (x *UpdateTaskQueueConfigRequest) Reset() {
 	*x = UpdateTaskQueueConfigRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[11]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +835,7 @@ func (x *UpdateTaskQueueConfigRequest) String() string {
 func (*UpdateTaskQueueConfigRequest) ProtoMessage() {}
 
 func (x *UpdateTaskQueueConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[11]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +848,7 @@ func (x *UpdateTaskQueueConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskQueueConfigRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTaskQueueConfigRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{11}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpdateTaskQueueConfigRequest) GetPartition() *Partition {
@@ -781,7 +880,7 @@ type CancelPollsRequest struct {
 
 func (x *CancelPollsRequest) Reset() {
 	*x = CancelPollsRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[12]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -793,7 +892,7 @@ func (x *CancelPollsRequest) String() string {
 func (*CancelPollsRequest) ProtoMessage() {}
 
 func (x *CancelPollsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[12]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -806,7 +905,7 @@ func (x *CancelPollsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelPollsRequest.ProtoReflect.Descriptor instead.
 func (*CancelPollsRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{12}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CancelPollsRequest) GetPartition() *Partition {
@@ -852,7 +951,7 @@ type CancelPollsResponse struct {
 
 func (x *CancelPollsResponse) Reset() {
 	*x = CancelPollsResponse{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[13]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +963,7 @@ func (x *CancelPollsResponse) String() string {
 func (*CancelPollsResponse) ProtoMessage() {}
 
 func (x *CancelPollsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[13]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +976,7 @@ func (x *CancelPollsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelPollsResponse.ProtoReflect.Descriptor instead.
 func (*CancelPollsResponse) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{13}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{14}
 }
 
 type GetPartitionCountsRequest struct {
@@ -890,7 +989,7 @@ type GetPartitionCountsRequest struct {
 
 func (x *GetPartitionCountsRequest) Reset() {
 	*x = GetPartitionCountsRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[14]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +1001,7 @@ func (x *GetPartitionCountsRequest) String() string {
 func (*GetPartitionCountsRequest) ProtoMessage() {}
 
 func (x *GetPartitionCountsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[14]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1014,7 @@ func (x *GetPartitionCountsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPartitionCountsRequest.ProtoReflect.Descriptor instead.
 func (*GetPartitionCountsRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{14}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetPartitionCountsRequest) GetPartition() *Partition {
@@ -938,7 +1037,7 @@ type WorkerLimit struct {
 
 func (x *WorkerLimit) Reset() {
 	*x = WorkerLimit{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[15]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1049,7 @@ func (x *WorkerLimit) String() string {
 func (*WorkerLimit) ProtoMessage() {}
 
 func (x *WorkerLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[15]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1062,7 @@ func (x *WorkerLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerLimit.ProtoReflect.Descriptor instead.
 func (*WorkerLimit) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{15}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WorkerLimit) GetRate() *wrapperspb.DoubleValue {
@@ -995,7 +1094,7 @@ type SyncPartitionRequest struct {
 
 func (x *SyncPartitionRequest) Reset() {
 	*x = SyncPartitionRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[16]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1106,7 @@ func (x *SyncPartitionRequest) String() string {
 func (*SyncPartitionRequest) ProtoMessage() {}
 
 func (x *SyncPartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[16]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1119,7 @@ func (x *SyncPartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncPartitionRequest.ProtoReflect.Descriptor instead.
 func (*SyncPartitionRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{16}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SyncPartitionRequest) GetPartition() *Partition {
@@ -1079,7 +1178,7 @@ type SyncPartitionResponse struct {
 
 func (x *SyncPartitionResponse) Reset() {
 	*x = SyncPartitionResponse{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[17]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1190,7 @@ func (x *SyncPartitionResponse) String() string {
 func (*SyncPartitionResponse) ProtoMessage() {}
 
 func (x *SyncPartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[17]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1203,7 @@ func (x *SyncPartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncPartitionResponse.ProtoReflect.Descriptor instead.
 func (*SyncPartitionResponse) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{17}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SyncPartitionResponse) GetStats() map[int32]*PartitionStats {
@@ -1171,7 +1270,7 @@ type PartitionStats struct {
 
 func (x *PartitionStats) Reset() {
 	*x = PartitionStats{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[18]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1282,7 @@ func (x *PartitionStats) String() string {
 func (*PartitionStats) ProtoMessage() {}
 
 func (x *PartitionStats) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[18]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1295,7 @@ func (x *PartitionStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionStats.ProtoReflect.Descriptor instead.
 func (*PartitionStats) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{18}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PartitionStats) GetBacklog() int64 {
@@ -1253,7 +1352,7 @@ type TakeTokensRequest struct {
 
 func (x *TakeTokensRequest) Reset() {
 	*x = TakeTokensRequest{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[19]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1364,7 @@ func (x *TakeTokensRequest) String() string {
 func (*TakeTokensRequest) ProtoMessage() {}
 
 func (x *TakeTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[19]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1377,7 @@ func (x *TakeTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeTokensRequest.ProtoReflect.Descriptor instead.
 func (*TakeTokensRequest) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{19}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TakeTokensRequest) GetPartition() *Partition {
@@ -1333,7 +1432,7 @@ type TakeTokensResponse struct {
 
 func (x *TakeTokensResponse) Reset() {
 	*x = TakeTokensResponse{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[20]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1444,7 @@ func (x *TakeTokensResponse) String() string {
 func (*TakeTokensResponse) ProtoMessage() {}
 
 func (x *TakeTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[20]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1457,7 @@ func (x *TakeTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeTokensResponse.ProtoReflect.Descriptor instead.
 func (*TakeTokensResponse) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{20}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *TakeTokensResponse) GetGranted() map[string]*Grant {
@@ -1381,7 +1480,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[21]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1393,7 +1492,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_perdure_matching_v1_service_proto_msgTypes[21]
+	mi := &file_perdure_matching_v1_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1406,7 +1505,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{21}
+	return file_perdure_matching_v1_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Grant) GetTokens() int32 {
@@ -1443,11 +1542,12 @@ const file_perdure_matching_v1_service_proto_rawDesc = "" +
 	"\x06number\x18\x04 \x01(\x05R\x06number\x128\n" +
 	"\x04kind\x18\x05 \x01(\x0e2$.temporal.api.enums.v1.TaskQueueKindR\x04kind\x12\x1f\n" +
 	"\vnormal_name\x18\x06 \x01(\tR\n" +
-	"normalName\"\xc1\x01\n" +
+	"normalName\"\xd3\x01\n" +
 	"\x0eAddTaskRequest\x12<\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\x12*\n" +
 	"\x04task\x18\x02 \x01(\v2\x16.perdure.state.v1.TaskR\x04task\x12E\n" +
-	"\x0eforwarded_from\x18\x03 \x01(\v2\x1e.perdure.matching.v1.PartitionR\rforwardedFrom\"\xad\x01\n" +
+	"\x0eforwarded_from\x18\x03 \x01(\v2\x1e.perdure.matching.v1.PartitionR\rforwardedFrom\x12\x10\n" +
+	"\x03due\x18\x04 \x01(\bR\x03due\"\xad\x01\n" +
 	"\x0fAddTaskResponse\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\bR\amatched\x12:\n" +
 	"\x19sticky_worker_unavailable\x18\x02 \x01(\bR\x17stickyWorkerUnavailable\x12D\n" +
@@ -1456,17 +1556,24 @@ const file_perdure_matching_v1_service_proto_rawDesc = "" +
 	"partitions\";\n" +
 	"\x0fPartitionCounts\x12\x12\n" +
 	"\x04read\x18\x01 \x01(\x05R\x04read\x12\x14\n" +
-	"\x05write\x18\x02 \x01(\x05R\x05write\"\x95\x02\n" +
+	"\x05write\x18\x02 \x01(\x05R\x05write\"\xf7\x02\n" +
 	"\x1cPollWorkflowTaskQueueRequest\x12<\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\x12W\n" +
 	"\arequest\x18\x02 \x01(\v2=.temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequestR\arequest\x12\x17\n" +
 	"\apoll_id\x18\x03 \x01(\tR\x06pollId\x12E\n" +
-	"\x0eforwarded_from\x18\x04 \x01(\v2\x1e.perdure.matching.v1.PartitionR\rforwardedFrom\"\x95\x02\n" +
+	"\x0eforwarded_from\x18\x04 \x01(\v2\x1e.perdure.matching.v1.PartitionR\rforwardedFrom\x121\n" +
+	"\x06before\x18\x05 \x01(\v2\x19.perdure.matching.v1.TurnR\x06before\x12-\n" +
+	"\x04wait\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\xf7\x02\n" +
 	"\x1cPollActivityTaskQueueRequest\x12<\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\x12W\n" +
 	"\arequest\x18\x02 \x01(\v2=.temporal.api.workflowservice.v1.PollActivityTaskQueueRequestR\arequest\x12\x17\n" +
 	"\apoll_id\x18\x03 \x01(\tR\x06pollId\x12E\n" +
-	"\x0eforwarded_from\x18\x04 \x01(\v2\x1e.perdure.matching.v1.PartitionR\rforwardedFrom\"\xdb\x01\n" +
+	"\x0eforwarded_from\x18\x04 \x01(\v2\x1e.perdure.matching.v1.PartitionR\rforwardedFrom\x121\n" +
+	"\x06before\x18\x05 \x01(\v2\x19.perdure.matching.v1.TurnR\x06before\x12-\n" +
+	"\x04wait\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x04wait\".\n" +
+	"\x04Turn\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\x05R\x05level\x12\x10\n" +
+	"\x03due\x18\x02 \x01(\bR\x03due\"\xdb\x01\n" +
 	"\fQueryRequest\x12<\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1e.perdure.matching.v1.PartitionR\tpartition\x12O\n" +
 	"\arequest\x18\x02 \x01(\v25.temporal.api.workflowservice.v1.QueryWorkflowRequestR\arequest\x12<\n" +
@@ -1577,7 +1684,7 @@ func file_perdure_matching_v1_service_proto_rawDescGZIP() []byte {
 	return file_perdure_matching_v1_service_proto_rawDescData
 }
 
-var file_perdure_matching_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_perdure_matching_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_perdure_matching_v1_service_proto_goTypes = []any{
 	(*Partition)(nil),                             // 0: perdure.matching.v1.Partition
 	(*AddTaskRequest)(nil),                        // 1: perdure.matching.v1.AddTaskRequest
@@ -1585,122 +1692,127 @@ var file_perdure_matching_v1_service_proto_goTypes = []any{
 	(*PartitionCounts)(nil),                       // 3: perdure.matching.v1.PartitionCounts
 	(*PollWorkflowTaskQueueRequest)(nil),          // 4: perdure.matching.v1.PollWorkflowTaskQueueRequest
 	(*PollActivityTaskQueueRequest)(nil),          // 5: perdure.matching.v1.PollActivityTaskQueueRequest
-	(*QueryRequest)(nil),                          // 6: perdure.matching.v1.QueryRequest
-	(*StickyWorkerUnavailable)(nil),               // 7: perdure.matching.v1.StickyWorkerUnavailable
-	(*RespondQueryTaskCompletedRequest)(nil),      // 8: perdure.matching.v1.RespondQueryTaskCompletedRequest
-	(*DescribeTaskQueueRequest)(nil),              // 9: perdure.matching.v1.DescribeTaskQueueRequest
-	(*ListTaskQueuePartitionsRequest)(nil),        // 10: perdure.matching.v1.ListTaskQueuePartitionsRequest
-	(*UpdateTaskQueueConfigRequest)(nil),          // 11: perdure.matching.v1.UpdateTaskQueueConfigRequest
-	(*CancelPollsRequest)(nil),                    // 12: perdure.matching.v1.CancelPollsRequest
-	(*CancelPollsResponse)(nil),                   // 13: perdure.matching.v1.CancelPollsResponse
-	(*GetPartitionCountsRequest)(nil),             // 14: perdure.matching.v1.GetPartitionCountsRequest
-	(*WorkerLimit)(nil),                           // 15: perdure.matching.v1.WorkerLimit
-	(*SyncPartitionRequest)(nil),                  // 16: perdure.matching.v1.SyncPartitionRequest
-	(*SyncPartitionResponse)(nil),                 // 17: perdure.matching.v1.SyncPartitionResponse
-	(*PartitionStats)(nil),                        // 18: perdure.matching.v1.PartitionStats
-	(*TakeTokensRequest)(nil),                     // 19: perdure.matching.v1.TakeTokensRequest
-	(*TakeTokensResponse)(nil),                    // 20: perdure.matching.v1.TakeTokensResponse
-	(*Grant)(nil),                                 // 21: perdure.matching.v1.Grant
-	nil,                                           // 22: perdure.matching.v1.SyncPartitionResponse.StatsEntry
-	nil,                                           // 23: perdure.matching.v1.TakeTokensRequest.WantedEntry
-	nil,                                           // 24: perdure.matching.v1.TakeTokensRequest.ReturnedEntry
-	nil,                                           // 25: perdure.matching.v1.TakeTokensRequest.KeyWeightsEntry
-	nil,                                           // 26: perdure.matching.v1.TakeTokensResponse.GrantedEntry
-	(v1.TaskQueueType)(0),                         // 27: temporal.api.enums.v1.TaskQueueType
-	(v1.TaskQueueKind)(0),                         // 28: temporal.api.enums.v1.TaskQueueKind
-	(*v11.Task)(nil),                              // 29: perdure.state.v1.Task
-	(*v12.PollWorkflowTaskQueueRequest)(nil),      // 30: temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequest
-	(*v12.PollActivityTaskQueueRequest)(nil),      // 31: temporal.api.workflowservice.v1.PollActivityTaskQueueRequest
-	(*v12.QueryWorkflowRequest)(nil),              // 32: temporal.api.workflowservice.v1.QueryWorkflowRequest
-	(*v13.Priority)(nil),                          // 33: temporal.api.common.v1.Priority
-	(*v12.RespondQueryTaskCompletedRequest)(nil),  // 34: temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequest
-	(*v12.DescribeTaskQueueRequest)(nil),          // 35: temporal.api.workflowservice.v1.DescribeTaskQueueRequest
-	(*v12.ListTaskQueuePartitionsRequest)(nil),    // 36: temporal.api.workflowservice.v1.ListTaskQueuePartitionsRequest
-	(*v12.UpdateTaskQueueConfigRequest)(nil),      // 37: temporal.api.workflowservice.v1.UpdateTaskQueueConfigRequest
-	(*wrapperspb.DoubleValue)(nil),                // 38: google.protobuf.DoubleValue
-	(*durationpb.Duration)(nil),                   // 39: google.protobuf.Duration
-	(*v11.TaskQueueData)(nil),                     // 40: perdure.state.v1.TaskQueueData
-	(*v14.PollerInfo)(nil),                        // 41: temporal.api.taskqueue.v1.PollerInfo
-	(*timestamppb.Timestamp)(nil),                 // 42: google.protobuf.Timestamp
-	(*v12.PollWorkflowTaskQueueResponse)(nil),     // 43: temporal.api.workflowservice.v1.PollWorkflowTaskQueueResponse
-	(*v12.PollActivityTaskQueueResponse)(nil),     // 44: temporal.api.workflowservice.v1.PollActivityTaskQueueResponse
-	(*v12.QueryWorkflowResponse)(nil),             // 45: temporal.api.workflowservice.v1.QueryWorkflowResponse
-	(*v12.RespondQueryTaskCompletedResponse)(nil), // 46: temporal.api.workflowservice.v1.RespondQueryTaskCompletedResponse
-	(*v12.DescribeTaskQueueResponse)(nil),         // 47: temporal.api.workflowservice.v1.DescribeTaskQueueResponse
-	(*v12.ListTaskQueuePartitionsResponse)(nil),   // 48: temporal.api.workflowservice.v1.ListTaskQueuePartitionsResponse
-	(*v12.UpdateTaskQueueConfigResponse)(nil),     // 49: temporal.api.workflowservice.v1.UpdateTaskQueueConfigResponse
+	(*Turn)(nil),                                  // 6: perdure.matching.v1.Turn
+	(*QueryRequest)(nil),                          // 7: perdure.matching.v1.QueryRequest
+	(*StickyWorkerUnavailable)(nil),               // 8: perdure.matching.v1.StickyWorkerUnavailable
+	(*RespondQueryTaskCompletedRequest)(nil),      // 9: perdure.matching.v1.RespondQueryTaskCompletedRequest
+	(*DescribeTaskQueueRequest)(nil),              // 10: perdure.matching.v1.DescribeTaskQueueRequest
+	(*ListTaskQueuePartitionsRequest)(nil),        // 11: perdure.matching.v1.ListTaskQueuePartitionsRequest
+	(*UpdateTaskQueueConfigRequest)(nil),          // 12: perdure.matching.v1.UpdateTaskQueueConfigRequest
+	(*CancelPollsRequest)(nil),                    // 13: perdure.matching.v1.CancelPollsRequest
+	(*CancelPollsResponse)(nil),                   // 14: perdure.matching.v1.CancelPollsResponse
+	(*GetPartitionCountsRequest)(nil),             // 15: perdure.matching.v1.GetPartitionCountsRequest
+	(*WorkerLimit)(nil),                           // 16: perdure.matching.v1.WorkerLimit
+	(*SyncPartitionRequest)(nil),                  // 17: perdure.matching.v1.SyncPartitionRequest
+	(*SyncPartitionResponse)(nil),                 // 18: perdure.matching.v1.SyncPartitionResponse
+	(*PartitionStats)(nil),                        // 19: perdure.matching.v1.PartitionStats
+	(*TakeTokensRequest)(nil),                     // 20: perdure.matching.v1.TakeTokensRequest
+	(*TakeTokensResponse)(nil),                    // 21: perdure.matching.v1.TakeTokensResponse
+	(*Grant)(nil),                                 // 22: perdure.matching.v1.Grant
+	nil,                                           // 23: perdure.matching.v1.SyncPartitionResponse.StatsEntry
+	nil,                                           // 24: perdure.matching.v1.TakeTokensRequest.WantedEntry
+	nil,                                           // 25: perdure.matching.v1.TakeTokensRequest.ReturnedEntry
+	nil,                                           // 26: perdure.matching.v1.TakeTokensRequest.KeyWeightsEntry
+	nil,                                           // 27: perdure.matching.v1.TakeTokensResponse.GrantedEntry
+	(v1.TaskQueueType)(0),                         // 28: temporal.api.enums.v1.TaskQueueType
+	(v1.TaskQueueKind)(0),                         // 29: temporal.api.enums.v1.TaskQueueKind
+	(*v11.Task)(nil),                              // 30: perdure.state.v1.Task
+	(*v12.PollWorkflowTaskQueueRequest)(nil),      // 31: temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequest
+	(*durationpb.Duration)(nil),                   // 32: google.protobuf.Duration
+	(*v12.PollActivityTaskQueueRequest)(nil),      // 33: temporal.api.workflowservice.v1.PollActivityTaskQueueRequest
+	(*v12.QueryWorkflowRequest)(nil),              // 34: temporal.api.workflowservice.v1.QueryWorkflowRequest
+	(*v13.Priority)(nil),                          // 35: temporal.api.common.v1.Priority
+	(*v12.RespondQueryTaskCompletedRequest)(nil),  // 36: temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequest
+	(*v12.DescribeTaskQueueRequest)(nil),          // 37: temporal.api.workflowservice.v1.DescribeTaskQueueRequest
+	(*v12.ListTaskQueuePartitionsRequest)(nil),    // 38: temporal.api.workflowservice.v1.ListTaskQueuePartitionsRequest
+	(*v12.UpdateTaskQueueConfigRequest)(nil),      // 39: temporal.api.workflowservice.v1.UpdateTaskQueueConfigRequest
+	(*wrapperspb.DoubleValue)(nil),                // 40: google.protobuf.DoubleValue
+	(*v11.TaskQueueData)(nil),                     // 41: perdure.state.v1.TaskQueueData
+	(*v14.PollerInfo)(nil),                        // 42: temporal.api.taskqueue.v1.PollerInfo
+	(*timestamppb.Timestamp)(nil),                 // 43: google.protobuf.Timestamp
+	(*v12.PollWorkflowTaskQueueResponse)(nil),     // 44: temporal.api.workflowservice.v1.PollWorkflowTaskQueueResponse
+	(*v12.PollActivityTaskQueueResponse)(nil),     // 45: temporal.api.workflowservice.v1.PollActivityTaskQueueResponse
+	(*v12.QueryWorkflowResponse)(nil),             // 46: temporal.api.workflowservice.v1.QueryWorkflowResponse
+	(*v12.RespondQueryTaskCompletedResponse)(nil), // 47: temporal.api.workflowservice.v1.RespondQueryTaskCompletedResponse
+	(*v12.DescribeTaskQueueResponse)(nil),         // 48: temporal.api.workflowservice.v1.DescribeTaskQueueResponse
+	(*v12.ListTaskQueuePartitionsResponse)(nil),   // 49: temporal.api.workflowservice.v1.ListTaskQueuePartitionsResponse
+	(*v12.UpdateTaskQueueConfigResponse)(nil),     // 50: temporal.api.workflowservice.v1.UpdateTaskQueueConfigResponse
 }
 var file_perdure_matching_v1_service_proto_depIdxs = []int32{
-	27, // 0: perdure.matching.v1.Partition.type:type_name -> temporal.api.enums.v1.TaskQueueType
-	28, // 1: perdure.matching.v1.Partition.kind:type_name -> temporal.api.enums.v1.TaskQueueKind
+	28, // 0: perdure.matching.v1.Partition.type:type_name -> temporal.api.enums.v1.TaskQueueType
+	29, // 1: perdure.matching.v1.Partition.kind:type_name -> temporal.api.enums.v1.TaskQueueKind
 	0,  // 2: perdure.matching.v1.AddTaskRequest.partition:type_name -> perdure.matching.v1.Partition
-	29, // 3: perdure.matching.v1.AddTaskRequest.task:type_name -> perdure.state.v1.Task
+	30, // 3: perdure.matching.v1.AddTaskRequest.task:type_name -> perdure.state.v1.Task
 	0,  // 4: perdure.matching.v1.AddTaskRequest.forwarded_from:type_name -> perdure.matching.v1.Partition
 	3,  // 5: perdure.matching.v1.AddTaskResponse.partitions:type_name -> perdure.matching.v1.PartitionCounts
 	0,  // 6: perdure.matching.v1.PollWorkflowTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
-	30, // 7: perdure.matching.v1.PollWorkflowTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequest
+	31, // 7: perdure.matching.v1.PollWorkflowTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.PollWorkflowTaskQueueRequest
 	0,  // 8: perdure.matching.v1.PollWorkflowTaskQueueRequest.forwarded_from:type_name -> perdure.matching.v1.Partition
-	0,  // 9: perdure.matching.v1.PollActivityTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
-	31, // 10: perdure.matching.v1.PollActivityTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.PollActivityTaskQueueRequest
-	0,  // 11: perdure.matching.v1.PollActivityTaskQueueRequest.forwarded_from:type_name -> perdure.matching.v1.Partition
-	0,  // 12: perdure.matching.v1.QueryRequest.partition:type_name -> perdure.matching.v1.Partition
-	32, // 13: perdure.matching.v1.QueryRequest.request:type_name -> temporal.api.workflowservice.v1.QueryWorkflowRequest
-	33, // 14: perdure.matching.v1.QueryRequest.priority:type_name -> temporal.api.common.v1.Priority
-	34, // 15: perdure.matching.v1.RespondQueryTaskCompletedRequest.request:type_name -> temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequest
-	0,  // 16: perdure.matching.v1.DescribeTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
-	35, // 17: perdure.matching.v1.DescribeTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.DescribeTaskQueueRequest
-	36, // 18: perdure.matching.v1.ListTaskQueuePartitionsRequest.request:type_name -> temporal.api.workflowservice.v1.ListTaskQueuePartitionsRequest
-	0,  // 19: perdure.matching.v1.UpdateTaskQueueConfigRequest.partition:type_name -> perdure.matching.v1.Partition
-	37, // 20: perdure.matching.v1.UpdateTaskQueueConfigRequest.request:type_name -> temporal.api.workflowservice.v1.UpdateTaskQueueConfigRequest
-	0,  // 21: perdure.matching.v1.CancelPollsRequest.partition:type_name -> perdure.matching.v1.Partition
-	0,  // 22: perdure.matching.v1.GetPartitionCountsRequest.partition:type_name -> perdure.matching.v1.Partition
-	38, // 23: perdure.matching.v1.WorkerLimit.rate:type_name -> google.protobuf.DoubleValue
-	39, // 24: perdure.matching.v1.WorkerLimit.age:type_name -> google.protobuf.Duration
-	0,  // 25: perdure.matching.v1.SyncPartitionRequest.partition:type_name -> perdure.matching.v1.Partition
-	40, // 26: perdure.matching.v1.SyncPartitionRequest.data:type_name -> perdure.state.v1.TaskQueueData
-	15, // 27: perdure.matching.v1.SyncPartitionRequest.worker_limit:type_name -> perdure.matching.v1.WorkerLimit
-	22, // 28: perdure.matching.v1.SyncPartitionResponse.stats:type_name -> perdure.matching.v1.SyncPartitionResponse.StatsEntry
-	41, // 29: perdure.matching.v1.SyncPartitionResponse.pollers:type_name -> temporal.api.taskqueue.v1.PollerInfo
-	15, // 30: perdure.matching.v1.SyncPartitionResponse.worker_limit:type_name -> perdure.matching.v1.WorkerLimit
-	42, // 31: perdure.matching.v1.PartitionStats.oldest:type_name -> google.protobuf.Timestamp
-	0,  // 32: perdure.matching.v1.TakeTokensRequest.partition:type_name -> perdure.matching.v1.Partition
-	23, // 33: perdure.matching.v1.TakeTokensRequest.wanted:type_name -> perdure.matching.v1.TakeTokensRequest.WantedEntry
-	24, // 34: perdure.matching.v1.TakeTokensRequest.returned:type_name -> perdure.matching.v1.TakeTokensRequest.ReturnedEntry
-	15, // 35: perdure.matching.v1.TakeTokensRequest.worker_limit:type_name -> perdure.matching.v1.WorkerLimit
-	25, // 36: perdure.matching.v1.TakeTokensRequest.key_weights:type_name -> perdure.matching.v1.TakeTokensRequest.KeyWeightsEntry
-	26, // 37: perdure.matching.v1.TakeTokensResponse.granted:type_name -> perdure.matching.v1.TakeTokensResponse.GrantedEntry
-	39, // 38: perdure.matching.v1.Grant.valid:type_name -> google.protobuf.Duration
-	18, // 39: perdure.matching.v1.SyncPartitionResponse.StatsEntry.value:type_name -> perdure.matching.v1.PartitionStats
-	21, // 40: perdure.matching.v1.TakeTokensResponse.GrantedEntry.value:type_name -> perdure.matching.v1.Grant
-	1,  // 41: perdure.matching.v1.MatchingService.AddTask:input_type -> perdure.matching.v1.AddTaskRequest
-	4,  // 42: perdure.matching.v1.MatchingService.PollWorkflowTaskQueue:input_type -> perdure.matching.v1.PollWorkflowTaskQueueRequest
-	5,  // 43: perdure.matching.v1.MatchingService.PollActivityTaskQueue:input_type -> perdure.matching.v1.PollActivityTaskQueueRequest
-	6,  // 44: perdure.matching.v1.MatchingService.Query:input_type -> perdure.matching.v1.QueryRequest
-	8,  // 45: perdure.matching.v1.MatchingService.RespondQueryTaskCompleted:input_type -> perdure.matching.v1.RespondQueryTaskCompletedRequest
-	9,  // 46: perdure.matching.v1.MatchingService.DescribeTaskQueue:input_type -> perdure.matching.v1.DescribeTaskQueueRequest
-	10, // 47: perdure.matching.v1.MatchingService.ListTaskQueuePartitions:input_type -> perdure.matching.v1.ListTaskQueuePartitionsRequest
-	11, // 48: perdure.matching.v1.MatchingService.UpdateTaskQueueConfig:input_type -> perdure.matching.v1.UpdateTaskQueueConfigRequest
-	12, // 49: perdure.matching.v1.MatchingService.CancelPolls:input_type -> perdure.matching.v1.CancelPollsRequest
-	14, // 50: perdure.matching.v1.MatchingService.GetPartitionCounts:input_type -> perdure.matching.v1.GetPartitionCountsRequest
-	16, // 51: perdure.matching.v1.MatchingService.SyncPartition:input_type -> perdure.matching.v1.SyncPartitionRequest
-	19, // 52: perdure.matching.v1.MatchingService.TakeTokens:input_type -> perdure.matching.v1.TakeTokensRequest
-	2,  // 53: perdure.matching.v1.MatchingService.AddTask:output_type -> perdure.matching.v1.AddTaskResponse
-	43, // 54: perdure.matching.v1.MatchingService.PollWorkflowTaskQueue:output_type -> temporal.api.workflowservice.v1.PollWorkflowTaskQueueResponse
-	44, // 55: perdure.matching.v1.MatchingService.PollActivityTaskQueue:output_type -> temporal.api.workflowservice.v1.PollActivityTaskQueueResponse
-	45, // 56: perdure.matching.v1.MatchingService.Query:output_type -> temporal.api.workflowservice.v1.QueryWorkflowResponse
-	46, // 57: perdure.matching.v1.MatchingService.RespondQueryTaskCompleted:output_type -> temporal.api.workflowservice.v1.RespondQueryTaskCompletedResponse
-	47, // 58: perdure.matching.v1.MatchingService.DescribeTaskQueue:output_type -> temporal.api.workflowservice.v1.DescribeTaskQueueResponse
-	48, // 59: perdure.matching.v1.MatchingService.ListTaskQueuePartitions:output_type -> temporal.api.workflowservice.v1.ListTaskQueuePartitionsResponse
-	49, // 60: perdure.matching.v1.MatchingService.UpdateTaskQueueConfig:output_type -> temporal.api.workflowservice.v1.UpdateTaskQueueConfigResponse
-	13, // 61: perdure.matching.v1.MatchingService.CancelPolls:output_type -> perdure.matching.v1.CancelPollsResponse
-	3,  // 62: perdure.matching.v1.MatchingService.GetPartitionCounts:output_type -> perdure.matching.v1.PartitionCounts
-	17, // 63: perdure.matching.v1.MatchingService.SyncPartition:output_type -> perdure.matching.v1.SyncPartitionResponse
-	20, // 64: perdure.matching.v1.MatchingService.TakeTokens:output_type -> perdure.matching.v1.TakeTokensResponse
-	53, // [53:65] is the sub-list for method output_type
-	41, // [41:53] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	6,  // 9: perdure.matching.v1.PollWorkflowTaskQueueRequest.before:type_name -> perdure.matching.v1.Turn
+	32, // 10: perdure.matching.v1.PollWorkflowTaskQueueRequest.wait:type_name -> google.protobuf.Duration
+	0,  // 11: perdure.matching.v1.PollActivityTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
+	33, // 12: perdure.matching.v1.PollActivityTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.PollActivityTaskQueueRequest
+	0,  // 13: perdure.matching.v1.PollActivityTaskQueueRequest.forwarded_from:type_name -> perdure.matching.v1.Partition
+	6,  // 14: perdure.matching.v1.PollActivityTaskQueueRequest.before:type_name -> perdure.matching.v1.Turn
+	32, // 15: perdure.matching.v1.PollActivityTaskQueueRequest.wait:type_name -> google.protobuf.Duration
+	0,  // 16: perdure.matching.v1.QueryRequest.partition:type_name -> perdure.matching.v1.Partition
+	34, // 17: perdure.matching.v1.QueryRequest.request:type_name -> temporal.api.workflowservice.v1.QueryWorkflowRequest
+	35, // 18: perdure.matching.v1.QueryRequest.priority:type_name -> temporal.api.common.v1.Priority
+	36, // 19: perdure.matching.v1.RespondQueryTaskCompletedRequest.request:type_name -> temporal.api.workflowservice.v1.RespondQueryTaskCompletedRequest
+	0,  // 20: perdure.matching.v1.DescribeTaskQueueRequest.partition:type_name -> perdure.matching.v1.Partition
+	37, // 21: perdure.matching.v1.DescribeTaskQueueRequest.request:type_name -> temporal.api.workflowservice.v1.DescribeTaskQueueRequest
+	38, // 22: perdure.matching.v1.ListTaskQueuePartitionsRequest.request:type_name -> temporal.api.workflowservice.v1.ListTaskQueuePartitionsRequest
+	0,  // 23: perdure.matching.v1.UpdateTaskQueueConfigRequest.partition:type_name -> perdure.matching.v1.Partition
+	39, // 24: perdure.matching.v1.UpdateTaskQueueConfigRequest.request:type_name -> temporal.api.workflowservice.v1.UpdateTaskQueueConfigRequest
+	0,  // 25: perdure.matching.v1.CancelPollsRequest.partition:type_name -> perdure.matching.v1.Partition
+	0,  // 26: perdure.matching.v1.GetPartitionCountsRequest.partition:type_name -> perdure.matching.v1.Partition
+	40, // 27: perdure.matching.v1.WorkerLimit.rate:type_name -> google.protobuf.DoubleValue
+	32, // 28: perdure.matching.v1.WorkerLimit.age:type_name -> google.protobuf.Duration
+	0,  // 29: perdure.matching.v1.SyncPartitionRequest.partition:type_name -> perdure.matching.v1.Partition
+	41, // 30: perdure.matching.v1.SyncPartitionRequest.data:type_name -> perdure.state.v1.TaskQueueData
+	16, // 31: perdure.matching.v1.SyncPartitionRequest.worker_limit:type_name -> perdure.matching.v1.WorkerLimit
+	23, // 32: perdure.matching.v1.SyncPartitionResponse.stats:type_name -> perdure.matching.v1.SyncPartitionResponse.StatsEntry
+	42, // 33: perdure.matching.v1.SyncPartitionResponse.pollers:type_name -> temporal.api.taskqueue.v1.PollerInfo
+	16, // 34: perdure.matching.v1.SyncPartitionResponse.worker_limit:type_name -> perdure.matching.v1.WorkerLimit
+	43, // 35: perdure.matching.v1.PartitionStats.oldest:type_name -> google.protobuf.Timestamp
+	0,  // 36: perdure.matching.v1.TakeTokensRequest.partition:type_name -> perdure.matching.v1.Partition
+	24, // 37: perdure.matching.v1.TakeTokensRequest.wanted:type_name -> perdure.matching.v1.TakeTokensRequest.WantedEntry
+	25, // 38: perdure.matching.v1.TakeTokensRequest.returned:type_name -> perdure.matching.v1.TakeTokensRequest.ReturnedEntry
+	16, // 39: perdure.matching.v1.TakeTokensRequest.worker_limit:type_name -> perdure.matching.v1.WorkerLimit
+	26, // 40: perdure.matching.v1.TakeTokensRequest.key_weights:type_name -> perdure.matching.v1.TakeTokensRequest.KeyWeightsEntry
+	27, // 41: perdure.matching.v1.TakeTokensResponse.granted:type_name -> perdure.matching.v1.TakeTokensResponse.GrantedEntry
+	32, // 42: perdure.matching.v1.Grant.valid:type_name -> google.protobuf.Duration
+	19, // 43: perdure.matching.v1.SyncPartitionResponse.StatsEntry.value:type_name -> perdure.matching.v1.PartitionStats
+	22, // 44: perdure.matching.v1.TakeTokensResponse.GrantedEntry.value:type_name -> perdure.matching.v1.Grant
+	1,  // 45: perdure.matching.v1.MatchingService.AddTask:input_type -> perdure.matching.v1.AddTaskRequest
+	4,  // 46: perdure.matching.v1.MatchingService.PollWorkflowTaskQueue:input_type -> perdure.matching.v1.PollWorkflowTaskQueueRequest
+	5,  // 47: perdure.matching.v1.MatchingService.PollActivityTaskQueue:input_type -> perdure.matching.v1.PollActivityTaskQueueRequest
+	7,  // 48: perdure.matching.v1.MatchingService.Query:input_type -> perdure.matching.v1.QueryRequest
+	9,  // 49: perdure.matching.v1.MatchingService.RespondQueryTaskCompleted:input_type -> perdure.matching.v1.RespondQueryTaskCompletedRequest
+	10, // 50: perdure.matching.v1.MatchingService.DescribeTaskQueue:input_type -> perdure.matching.v1.DescribeTaskQueueRequest
+	11, // 51: perdure.matching.v1.MatchingService.ListTaskQueuePartitions:input_type -> perdure.matching.v1.ListTaskQueuePartitionsRequest
+	12, // 52: perdure.matching.v1.MatchingService.UpdateTaskQueueConfig:input_type -> perdure.matching.v1.UpdateTaskQueueConfigRequest
+	13, // 53: perdure.matching.v1.MatchingService.CancelPolls:input_type -> perdure.matching.v1.CancelPollsRequest
+	15, // 54: perdure.matching.v1.MatchingService.GetPartitionCounts:input_type -> perdure.matching.v1.GetPartitionCountsRequest
+	17, // 55: perdure.matching.v1.MatchingService.SyncPartition:input_type -> perdure.matching.v1.SyncPartitionRequest
+	20, // 56: perdure.matching.v1.MatchingService.TakeTokens:input_type -> perdure.matching.v1.TakeTokensRequest
+	2,  // 57: perdure.matching.v1.MatchingService.AddTask:output_type -> perdure.matching.v1.AddTaskResponse
+	44, // 58: perdure.matching.v1.MatchingService.PollWorkflowTaskQueue:output_type -> temporal.api.workflowservice.v1.PollWorkflowTaskQueueResponse
+	45, // 59: perdure.matching.v1.MatchingService.PollActivityTaskQueue:output_type -> temporal.api.workflowservice.v1.PollActivityTaskQueueResponse
+	46, // 60: perdure.matching.v1.MatchingService.Query:output_type -> temporal.api.workflowservice.v1.QueryWorkflowResponse
+	47, // 61: perdure.matching.v1.MatchingService.RespondQueryTaskCompleted:output_type -> temporal.api.workflowservice.v1.RespondQueryTaskCompletedResponse
+	48, // 62: perdure.matching.v1.MatchingService.DescribeTaskQueue:output_type -> temporal.api.workflowservice.v1.DescribeTaskQueueResponse
+	49, // 63: perdure.matching.v1.MatchingService.ListTaskQueuePartitions:output_type -> temporal.api.workflowservice.v1.ListTaskQueuePartitionsResponse
+	50, // 64: perdure.matching.v1.MatchingService.UpdateTaskQueueConfig:output_type -> temporal.api.workflowservice.v1.UpdateTaskQueueConfigResponse
+	14, // 65: perdure.matching.v1.MatchingService.CancelPolls:output_type -> perdure.matching.v1.CancelPollsResponse
+	3,  // 66: perdure.matching.v1.MatchingService.GetPartitionCounts:output_type -> perdure.matching.v1.PartitionCounts
+	18, // 67: perdure.matching.v1.MatchingService.SyncPartition:output_type -> perdure.matching.v1.SyncPartitionResponse
+	21, // 68: perdure.matching.v1.MatchingService.TakeTokens:output_type -> perdure.matching.v1.TakeTokensResponse
+	57, // [57:69] is the sub-list for method output_type
+	45, // [45:57] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_perdure_matching_v1_service_proto_init() }
@@ -1714,7 +1826,7 @@ func file_perdure_matching_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_perdure_matching_v1_service_proto_rawDesc), len(file_perdure_matching_v1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -221,8 +221,11 @@ type Start struct {
 	Identity               string                 `protobuf:"bytes,28,opt,name=identity,proto3" json:"identity,omitempty"`
 	// Of the first run of the chain.
 	OriginalStartTime *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=original_start_time,json=originalStartTime,proto3" json:"original_start_time,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Of a run that a reset has made: the workflow ids of children that the base had started behind the reset point. They live on
+	// until this run starts them again.
+	ReplacedChildren []string `protobuf:"bytes,30,rep,name=replaced_children,json=replacedChildren,proto3" json:"replaced_children,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Start) Reset() {
@@ -454,6 +457,13 @@ func (x *Start) GetIdentity() string {
 func (x *Start) GetOriginalStartTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.OriginalStartTime
+	}
+	return nil
+}
+
+func (x *Start) GetReplacedChildren() []string {
+	if x != nil {
+		return x.ReplacedChildren
 	}
 	return nil
 }
@@ -1612,8 +1622,10 @@ type Attributes struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Memo             *v11.Memo              `protobuf:"bytes,1,opt,name=memo,proto3" json:"memo,omitempty"`
 	SearchAttributes *v11.SearchAttributes  `protobuf:"bytes,2,opt,name=search_attributes,json=searchAttributes,proto3" json:"search_attributes,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What the worker that completed the last workflow task said it is; it changes with deployments only.
+	WorkerVersion *v11.WorkerVersionStamp `protobuf:"bytes,3,opt,name=worker_version,json=workerVersion,proto3" json:"worker_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attributes) Reset() {
@@ -1656,6 +1668,13 @@ func (x *Attributes) GetMemo() *v11.Memo {
 func (x *Attributes) GetSearchAttributes() *v11.SearchAttributes {
 	if x != nil {
 		return x.SearchAttributes
+	}
+	return nil
+}
+
+func (x *Attributes) GetWorkerVersion() *v11.WorkerVersionStamp {
+	if x != nil {
+		return x.WorkerVersion
 	}
 	return nil
 }
@@ -2488,7 +2507,7 @@ const file_perdure_state_v1_state_proto_rawDesc = "" +
 	"\x04Part\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x18\n" +
-	"\adeleted\x18\x03 \x01(\bR\adeleted\"\xa6\f\n" +
+	"\adeleted\x18\x03 \x01(\bR\adeleted\"\xd3\f\n" +
 	"\x05Start\x12!\n" +
 	"\fnamespace_id\x18\x01 \x01(\tR\vnamespaceId\x12\x1f\n" +
 	"\vworkflow_id\x18\x02 \x01(\tR\n" +
@@ -2524,7 +2543,8 @@ const file_perdure_state_v1_state_proto_rawDesc = "" +
 	"\ruser_metadata\x18\x1a \x01(\v2!.temporal.api.sdk.v1.UserMetadataR\fuserMetadata\x12G\n" +
 	"\x12first_task_backoff\x18\x1b \x01(\v2\x19.google.protobuf.DurationR\x10firstTaskBackoff\x12\x1a\n" +
 	"\bidentity\x18\x1c \x01(\tR\bidentity\x12J\n" +
-	"\x13original_start_time\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\x11originalStartTime\"\xe7\x0e\n" +
+	"\x13original_start_time\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\x11originalStartTime\x12+\n" +
+	"\x11replaced_children\x18\x1e \x03(\tR\x10replacedChildren\"\xe7\x0e\n" +
 	"\x04Core\x12\"\n" +
 	"\rnext_event_id\x18\x01 \x01(\x03R\vnextEventId\x12F\n" +
 	"\x06status\x18\x02 \x01(\x0e2..temporal.api.enums.v1.WorkflowExecutionStatusR\x06status\x12B\n" +
@@ -2654,11 +2674,12 @@ const file_perdure_state_v1_state_proto_rawDesc = "" +
 	"\n" +
 	"event_type\x18\x02 \x01(\x0e2 .temporal.api.enums.v1.EventTypeR\teventType\x12\x19\n" +
 	"\bevent_id\x18\x03 \x01(\x03R\aeventId\x12\x15\n" +
-	"\x06run_id\x18\x04 \x01(\tR\x05runId\"\x95\x01\n" +
+	"\x06run_id\x18\x04 \x01(\tR\x05runId\"\xe8\x01\n" +
 	"\n" +
 	"Attributes\x120\n" +
 	"\x04memo\x18\x01 \x01(\v2\x1c.temporal.api.common.v1.MemoR\x04memo\x12U\n" +
-	"\x11search_attributes\x18\x02 \x01(\v2(.temporal.api.common.v1.SearchAttributesR\x10searchAttributes\"\xaf\x04\n" +
+	"\x11search_attributes\x18\x02 \x01(\v2(.temporal.api.common.v1.SearchAttributesR\x10searchAttributes\x12Q\n" +
+	"\x0eworker_version\x18\x03 \x01(\v2*.temporal.api.common.v1.WorkerVersionStampR\rworkerVersion\"\xaf\x04\n" +
 	"\x05Child\x12,\n" +
 	"\x12initiated_event_id\x18\x01 \x01(\x03R\x10initiatedEventId\x12(\n" +
 	"\x10started_event_id\x18\x02 \x01(\x03R\x0estartedEventId\x12\x1c\n" +
@@ -2818,12 +2839,13 @@ var file_perdure_state_v1_state_proto_goTypes = []any{
 	(v12.EventType)(0),                  // 45: temporal.api.enums.v1.EventType
 	(*v11.Memo)(nil),                    // 46: temporal.api.common.v1.Memo
 	(*v11.SearchAttributes)(nil),        // 47: temporal.api.common.v1.SearchAttributes
-	(v12.ParentClosePolicy)(0),          // 48: temporal.api.enums.v1.ParentClosePolicy
-	(*v17.Request)(nil),                 // 49: temporal.api.update.v1.Request
-	(*v18.NamespaceInfo)(nil),           // 50: temporal.api.namespace.v1.NamespaceInfo
-	(*v18.NamespaceConfig)(nil),         // 51: temporal.api.namespace.v1.NamespaceConfig
-	(*v19.TaskQueueConfig)(nil),         // 52: temporal.api.taskqueue.v1.TaskQueueConfig
-	(v12.IndexedValueType)(0),           // 53: temporal.api.enums.v1.IndexedValueType
+	(*v11.WorkerVersionStamp)(nil),      // 48: temporal.api.common.v1.WorkerVersionStamp
+	(v12.ParentClosePolicy)(0),          // 49: temporal.api.enums.v1.ParentClosePolicy
+	(*v17.Request)(nil),                 // 50: temporal.api.update.v1.Request
+	(*v18.NamespaceInfo)(nil),           // 51: temporal.api.namespace.v1.NamespaceInfo
+	(*v18.NamespaceConfig)(nil),         // 52: temporal.api.namespace.v1.NamespaceConfig
+	(*v19.TaskQueueConfig)(nil),         // 53: temporal.api.taskqueue.v1.TaskQueueConfig
+	(v12.IndexedValueType)(0),           // 54: temporal.api.enums.v1.IndexedValueType
 }
 var file_perdure_state_v1_state_proto_depIdxs = []int32{
 	27, // 0: perdure.state.v1.Events.events:type_name -> temporal.api.history.v1.HistoryEvent
@@ -2888,33 +2910,34 @@ var file_perdure_state_v1_state_proto_depIdxs = []int32{
 	45, // 59: perdure.state.v1.Request.event_type:type_name -> temporal.api.enums.v1.EventType
 	46, // 60: perdure.state.v1.Attributes.memo:type_name -> temporal.api.common.v1.Memo
 	47, // 61: perdure.state.v1.Attributes.search_attributes:type_name -> temporal.api.common.v1.SearchAttributes
-	28, // 62: perdure.state.v1.Child.workflow_type:type_name -> temporal.api.common.v1.WorkflowType
-	48, // 63: perdure.state.v1.Child.parent_close_policy:type_name -> temporal.api.enums.v1.ParentClosePolicy
-	29, // 64: perdure.state.v1.Child.next_try:type_name -> google.protobuf.Timestamp
-	33, // 65: perdure.state.v1.External.target:type_name -> temporal.api.common.v1.WorkflowExecution
-	29, // 66: perdure.state.v1.External.next_try:type_name -> google.protobuf.Timestamp
-	49, // 67: perdure.state.v1.Update.request:type_name -> temporal.api.update.v1.Request
-	12, // 68: perdure.state.v1.CloseEffect.child:type_name -> perdure.state.v1.Child
-	29, // 69: perdure.state.v1.CloseEffect.next_try:type_name -> google.protobuf.Timestamp
-	50, // 70: perdure.state.v1.Namespace.info:type_name -> temporal.api.namespace.v1.NamespaceInfo
-	51, // 71: perdure.state.v1.Namespace.config:type_name -> temporal.api.namespace.v1.NamespaceConfig
-	21, // 72: perdure.state.v1.Namespace.search_attributes:type_name -> perdure.state.v1.Namespace.SearchAttributesEntry
-	29, // 73: perdure.state.v1.Task.create_time:type_name -> google.protobuf.Timestamp
-	29, // 74: perdure.state.v1.Task.expiry:type_name -> google.protobuf.Timestamp
-	36, // 75: perdure.state.v1.Task.priority:type_name -> temporal.api.common.v1.Priority
-	22, // 76: perdure.state.v1.TaskQueue.ack_levels:type_name -> perdure.state.v1.TaskQueue.AckLevelsEntry
-	23, // 77: perdure.state.v1.TaskQueue.ack_passes:type_name -> perdure.state.v1.TaskQueue.AckPassesEntry
-	24, // 78: perdure.state.v1.TaskQueue.next_passes:type_name -> perdure.state.v1.TaskQueue.NextPassesEntry
-	25, // 79: perdure.state.v1.TaskQueue.tokens_left:type_name -> perdure.state.v1.TaskQueue.TokensLeftEntry
-	26, // 80: perdure.state.v1.FairnessPasses.next:type_name -> perdure.state.v1.FairnessPasses.NextEntry
-	52, // 81: perdure.state.v1.TaskQueueData.config:type_name -> temporal.api.taskqueue.v1.TaskQueueConfig
-	53, // 82: perdure.state.v1.Namespace.SearchAttributesEntry.value:type_name -> temporal.api.enums.v1.IndexedValueType
-	19, // 83: perdure.state.v1.TaskQueue.NextPassesEntry.value:type_name -> perdure.state.v1.FairnessPasses
-	84, // [84:84] is the sub-list for method output_type
-	84, // [84:84] is the sub-list for method input_type
-	84, // [84:84] is the sub-list for extension type_name
-	84, // [84:84] is the sub-list for extension extendee
-	0,  // [0:84] is the sub-list for field type_name
+	48, // 62: perdure.state.v1.Attributes.worker_version:type_name -> temporal.api.common.v1.WorkerVersionStamp
+	28, // 63: perdure.state.v1.Child.workflow_type:type_name -> temporal.api.common.v1.WorkflowType
+	49, // 64: perdure.state.v1.Child.parent_close_policy:type_name -> temporal.api.enums.v1.ParentClosePolicy
+	29, // 65: perdure.state.v1.Child.next_try:type_name -> google.protobuf.Timestamp
+	33, // 66: perdure.state.v1.External.target:type_name -> temporal.api.common.v1.WorkflowExecution
+	29, // 67: perdure.state.v1.External.next_try:type_name -> google.protobuf.Timestamp
+	50, // 68: perdure.state.v1.Update.request:type_name -> temporal.api.update.v1.Request
+	12, // 69: perdure.state.v1.CloseEffect.child:type_name -> perdure.state.v1.Child
+	29, // 70: perdure.state.v1.CloseEffect.next_try:type_name -> google.protobuf.Timestamp
+	51, // 71: perdure.state.v1.Namespace.info:type_name -> temporal.api.namespace.v1.NamespaceInfo
+	52, // 72: perdure.state.v1.Namespace.config:type_name -> temporal.api.namespace.v1.NamespaceConfig
+	21, // 73: perdure.state.v1.Namespace.search_attributes:type_name -> perdure.state.v1.Namespace.SearchAttributesEntry
+	29, // 74: perdure.state.v1.Task.create_time:type_name -> google.protobuf.Timestamp
+	29, // 75: perdure.state.v1.Task.expiry:type_name -> google.protobuf.Timestamp
+	36, // 76: perdure.state.v1.Task.priority:type_name -> temporal.api.common.v1.Priority
+	22, // 77: perdure.state.v1.TaskQueue.ack_levels:type_name -> perdure.state.v1.TaskQueue.AckLevelsEntry
+	23, // 78: perdure.state.v1.TaskQueue.ack_passes:type_name -> perdure.state.v1.TaskQueue.AckPassesEntry
+	24, // 79: perdure.state.v1.TaskQueue.next_passes:type_name -> perdure.state.v1.TaskQueue.NextPassesEntry
+	25, // 80: perdure.state.v1.TaskQueue.tokens_left:type_name -> perdure.state.v1.TaskQueue.TokensLeftEntry
+	26, // 81: perdure.state.v1.FairnessPasses.next:type_name -> perdure.state.v1.FairnessPasses.NextEntry
+	53, // 82: perdure.state.v1.TaskQueueData.config:type_name -> temporal.api.taskqueue.v1.TaskQueueConfig
+	54, // 83: perdure.state.v1.Namespace.SearchAttributesEntry.value:type_name -> temporal.api.enums.v1.IndexedValueType
+	19, // 84: perdure.state.v1.TaskQueue.NextPassesEntry.value:type_name -> perdure.state.v1.FairnessPasses
+	85, // [85:85] is the sub-list for method output_type
+	85, // [85:85] is the sub-list for method input_type
+	85, // [85:85] is the sub-list for extension type_name
+	85, // [85:85] is the sub-list for extension extendee
+	0,  // [0:85] is the sub-list for field type_name
 }
 
 func init() { file_perdure_state_v1_state_proto_init() }

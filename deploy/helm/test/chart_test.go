@@ -94,6 +94,9 @@ var variants = map[string]string{
 image: {repository: registry.example.com/perdure, tag: "1.2.3", pullPolicy: Always}
 imagePullSecrets: [{name: registry}]
 config: {logLevel: debug, logFormat: text, namespaces: [orders, billing]}
+limits: {rps: 50000, namespaceRps: 1000.5, namespaceVisibilityRps: 20, namespaceDeploymentReadRps: 1, namespaceChangeRps: 0.5, burstRatio: 3, inFlight: 500,
+  inFlightBytes: 1073741824, waiting: 0, namespaceWaiting: 10}
+tracing: {endpoint: "http://collector:4317", sampleRatio: 0.01}
 tls: {existingSecret: perdure-tls, clientCA: true}
 internalTLS: {existingSecret: perdure-internal, serverName: perdure.internal}
 ui: {enabled: true}
@@ -229,6 +232,9 @@ func TestSettingsExist(t *testing.T) {
 			public = "server"
 		}
 		for variable := range o["ConfigMap/r-perdure"].(*corev1.ConfigMap).Data {
+			if strings.HasPrefix(variable, "OTEL_") { // OpenTelemetry's own
+				continue
+			}
 			require.Contains(t, help[public], flag(variable))
 		}
 		for component, text := range help {
@@ -243,6 +249,18 @@ func TestSettingsExist(t *testing.T) {
 	}
 }
 
+// Limits are written as the flags read them.
+func TestLimits(t *testing.T) {
+	data := release(t, variants["everything"])["ConfigMap/r-perdure"].(*corev1.ConfigMap).Data
+	for variable, want := range map[string]string{
+		"PERDURE_LIMIT_RPS": "50000", "PERDURE_LIMIT_NAMESPACE_RPS": "1000.5", "PERDURE_LIMIT_NAMESPACE_VISIBILITY_RPS": "20",
+		"PERDURE_LIMIT_NAMESPACE_CHANGE_RPS": "0.5", "PERDURE_LIMIT_IN_FLIGHT_BYTES": "1073741824", "PERDURE_LIMIT_WAITING": "0",
+		"PERDURE_OTLP_ENDPOINT": "http://collector:4317", "OTEL_TRACES_SAMPLER_ARG": "0.01",
+	} {
+		require.Equal(t, want, data[variable], variable)
+	}
+}
+
 // What is misspelt or cannot work is refused before it reaches a cluster.
 func TestRefusals(t *testing.T) {
 	for values, want := range map[string]string{
@@ -254,6 +272,9 @@ func TestRefusals(t *testing.T) {
 		minimal + "config: {logLevel: loud}": "logLevel",
 		minimal + "history: {replicas: -1, resources: {}}": "replicas",
 		minimal + "terminationGracePeriodSeconds: 5":       "terminationGracePeriodSeconds",
+		minimal + "limits: {rpm: 5}":                       "rpm",
+		minimal + "limits: {inFlight: 0.5}":                "inFlight",
+		minimal + "tracing: {endpoint: 'collector:4317'}":  "endpoint",
 		"postgres: {existingSecret: 'postgres://u:p@h/d'}": "existingSecret",
 	} {
 		_, err := render(t, values)

@@ -12,8 +12,8 @@ import (
 	"github.com/perdure/perdure/telemetry"
 )
 
-// The span of a group's commit is in the trace of one member and linked with those of the others; who is in no trace shares the commit all the
-// same.
+// The span of a group's commit is in the trace of one member and linked with those of the others; who is in no trace shares the commit
+// all the same.
 func TestSpanOfAGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		exporter := tracetest.NewInMemoryExporter()

@@ -143,6 +143,9 @@ func (c *commitConn) pipeline(ctx context.Context, g *groupBatch) (*pgconn.Batch
 	batch := &pgconn.Batch{}
 	key := int64Param(c.key)
 	exec := func(name string, params ...[]byte) { c.exec(batch, name, params) }
+	if c.unnamed() {
+		c.store.identity.guard(batch)
+	}
 	exec("lock", []byte(c.store.lockTimeout), key)
 	if g.fence.rows() > 0 {
 		exec("fence_shards", append([][]byte{key}, g.fence.values()...)...)

@@ -13,10 +13,11 @@ import (
 
 // The states of the checks that statements make by perdure_raise. Class PD is free for applications.
 const (
-	stateStaleShard = "PD001" // detail: the positions in the arrays of the fence, from 1, separated by commas
-	stateStaleQueue = "PD002" // the same
-	stateMissingRow = "PD003" // fewer rows were updated than the group named
-	stateKeyExists  = "PD004" // detail: positions, as of stateStaleShard
+	stateStaleShard  = "PD001" // detail: the positions in the arrays of the fence, from 1, separated by commas
+	stateStaleQueue  = "PD002" // the same
+	stateMissingRow  = "PD003" // fewer rows were updated than the group named
+	stateKeyExists   = "PD004" // detail: positions, as of stateStaleShard
+	stateOtherServer = "PD005" // the database has become another one
 )
 
 // The states of PostgreSQL that mean something else than "the database cannot do it now".

@@ -88,6 +88,21 @@ func (i *identity) check(ctx context.Context, conn *pgx.Conn) (int64, error) {
 	return observe(), nil
 }
 
+// sqlGuard fails on any server but the one that was seen last. Parameters: its system identifier, timeline and position.
+const sqlGuard = `SELECT perdure_raise('` + stateOtherServer + `', '') FROM pg_control_system()
+WHERE system_identifier <> $1::int8 OR left(pg_walfile_name(pg_current_wal_flush_lsn()), 8) <> $2::text OR pg_current_wal_flush_lsn() - '0/0' < $3::int8`
+
+// guard has a commit fail on another server than the one that was seen last. It is for connections through a pool, which lead to another
+// server without being new: it would be noticed only when the lease is renewed.
+func (i *identity) guard(batch *pgconn.Batch) {
+	i.mu.Lock()
+	seen := i.seen
+	i.mu.Unlock()
+	if seen.timeline != "" && !i.unsupported.Load() {
+		batch.ExecParams(sqlGuard, [][]byte{int64Param(seen.system), []byte(seen.timeline), int64Param(seen.position)}, nil, binaryFormat, nil)
+	}
+}
+
 // queue adds the question to a batch. The function that it returns compares the answer, once the batch has been read.
 func (i *identity) queue(batch *pgx.Batch) (observe func() int64) {
 	if i.unsupported.Load() {

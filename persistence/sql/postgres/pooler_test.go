@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"github.com/perdure/perdure/persistence"
 	"github.com/perdure/perdure/persistence/persistencetest"
@@ -37,6 +38,36 @@ func TestMigrationThroughAPooler(t *testing.T) {
 		require.Equal(t, status.Binary, status.Database)
 	}
 	require.NoError(t, open(t, Options{URL: u}).Ping(ctx, true))
+}
+
+// TestAnotherServerBehindAPooler: the connections outlive a failover, and the next commit may not go on as if nothing had happened.
+func TestAnotherServerBehindAPooler(t *testing.T) {
+	ctx := context.Background()
+	direct := database(t)
+	changes := make(chan string, 10)
+	s := open(t, Options{URL: pgtest.NewPooler(t, direct, poolerSessions).URL(direct), Logger: zap.NewNop(),
+		OnServerChange: func(reason string) { changes <- reason }})
+	key, run := keyOf("a"), newRun()
+	epoch := takeAll(t, s, key)[key.Shard()]
+	require.NoError(t, commit(s, key, epoch, startWrite(key, run)))
+	for name, other := range map[string]func(*server){
+		"system":   func(seen *server) { seen.system++ },
+		"timeline": func(seen *server) { seen.timeline = "0000000A" },
+		"position": func(seen *server) { seen.position += 1 << 40 },
+	} {
+		s.identity.mu.Lock()
+		seen := s.identity.seen
+		other(&s.identity.seen)
+		s.identity.mu.Unlock()
+		require.ErrorIs(t, commit(s, key, epoch, nextWrite(run, 2)), persistence.ErrUnavailable, name)
+		s.identity.mu.Lock()
+		s.identity.seen = seen
+		s.identity.mu.Unlock()
+	}
+	require.Empty(t, changes)
+	require.NoError(t, commit(s, key, epoch, nextWrite(run, 2)))
+	_, err := s.LoadRun(ctx, key, run)
+	require.NoError(t, err)
 }
 
 func TestAPoolerIsNoticed(t *testing.T) {

@@ -112,7 +112,8 @@ func (p *Pooler) configure(sessions int) error {
 	password, _ := u.User.Password()
 	lines := []string{"[databases]", database, "[pgbouncer]", "listen_addr = 127.0.0.1", "listen_port = " + strconv.Itoa(p.port),
 		"unix_socket_dir =", "auth_type = trust", "auth_file = " + filepath.Join(p.dir, "users"), "logfile = " + filepath.Join(p.dir, "log"),
-		"pool_mode = transaction", "default_pool_size = " + strconv.Itoa(sessions), "max_client_conn = 1000", ""}
+		"pool_mode = transaction", "default_pool_size = " + strconv.Itoa(sessions), "max_client_conn = 1000",
+		"server_login_retry = 1", ""}
 	users := fmt.Sprintf("%q %q\n", u.User.Username(), password)
 	if err := os.WriteFile(filepath.Join(p.dir, "users"), []byte(users), 0o644); err != nil {
 		return err

@@ -14,12 +14,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Standby starts a streaming standby of a running server, and has the server wait for it with every commit. It ends with the test.
-func (s *Server) Standby(t testing.TB) *Server {
+// Standby starts a streaming standby of a running server. With synchronous, the server waits for it with every commit from now on. It ends
+// with the test.
+func (s *Server) Standby(t testing.TB, synchronous bool) *Server {
 	t.Helper()
 	standby, err := s.newStandby()
 	if standby != nil {
 		t.Cleanup(standby.remove)
+	}
+	if err == nil && synchronous {
+		err = s.ask("ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()",
+			"SELECT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')")
 	}
 	if err != nil {
 		t.Fatalf("pgtest: standby: %v", err)
@@ -41,51 +46,50 @@ func (s *Server) newStandby() (*Server, error) {
 	if out, err := copied.CombinedOutput(); err != nil {
 		return standby, fmt.Errorf("pg_basebackup: %w: %s", err, out)
 	}
-	if err := standby.start(); err != nil {
-		return standby, err
+	return standby, standby.start()
+}
+
+// AwaitStandby waits until a standby has everything that the server has written by now.
+func (s *Server) AwaitStandby(t testing.TB) {
+	t.Helper()
+	if err := s.ask("SELECT EXISTS (SELECT FROM pg_stat_replication WHERE flush_lsn >= pg_current_wal_flush_lsn())"); err != nil {
+		t.Fatalf("pgtest: standby: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, s.URL())
-	if err != nil {
-		return standby, err
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	for _, sql := range []string{"ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"} {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			return standby, err
-		}
-	}
-	return standby, waitFor(ctx, conn, "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')")
 }
 
 // Promote makes a standby the primary, and returns when it takes writes.
 func (s *Server) Promote(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, s.URL())
-	if err != nil {
-		t.Fatalf("pgtest: promote: %v", err)
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	if err := waitFor(ctx, conn, "SELECT pg_promote() AND NOT pg_is_in_recovery()"); err != nil {
+	if err := s.ask("SELECT pg_promote()", "SELECT NOT pg_is_in_recovery()"); err != nil {
 		t.Fatalf("pgtest: promote: %v", err)
 	}
 }
 
-// waitFor repeats a question until the answer is true.
-func waitFor(ctx context.Context, conn *pgx.Conn, sql string) error {
+// ask runs statements, the last of which is a question, and repeats that until the answer is true.
+func (s *Server) ask(statements ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.URL())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	last := len(statements) - 1
+	for _, sql := range statements[:last] {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
 		var yes bool
-		if err := conn.QueryRow(ctx, sql).Scan(&yes); err != nil || yes {
+		if err := conn.QueryRow(ctx, statements[last]).Scan(&yes); err != nil || yes {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return errors.New("it does not come true: " + sql)
+			return errors.New("it does not come true: " + statements[last])
 		case <-ticker.C:
 		}
 	}

@@ -11,17 +11,17 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// telemetry counts and times calls. Labels are bounded: RPCs and codes are few and known.
-type telemetry struct {
+// callMetrics count and time calls. Labels are bounded: RPCs and codes are few and known.
+type callMetrics struct {
 	requests        *prometheus.CounterVec
 	seconds         *prometheus.HistogramVec
 	longPollSeconds *prometheus.HistogramVec
 	longPolls       *prometheus.GaugeVec
 }
 
-func newTelemetry(registerer prometheus.Registerer) (*telemetry, error) {
+func newCallMetrics(registerer prometheus.Registerer) (*callMetrics, error) {
 	const rpc, code = "rpc", "code"
-	t := &telemetry{
+	t := &callMetrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "perdure_frontend_requests_total",
 			Help: "Calls of the public API that were answered, by RPC and status code.",
@@ -49,7 +49,7 @@ func newTelemetry(registerer prometheus.Registerer) (*telemetry, error) {
 	return t, nil
 }
 
-func (t *telemetry) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (response any, err error) {
+func (t *callMetrics) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (response any, err error) {
 	rpc := path.Base(info.FullMethod)
 	seconds := t.seconds
 	if isLongPoll(request) {
