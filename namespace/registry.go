@@ -30,8 +30,10 @@ const (
 	staleMax = time.Minute
 	// cacheEntriesMax bounds memory; a snapshot is about 2 KB.
 	cacheEntriesMax = 10_000
-	// readsMax bounds the concurrent reads of unknown names, and apart from them those of known namespaces.
-	readsMax = 8
+	// readsMax bounds the concurrent reads of known namespaces, and unknownReadsMax those of unknown names: a flood of these must not
+	// take all connections for reads.
+	readsMax        = 8
+	unknownReadsMax = 2
 )
 
 // Registry is the namespaces as one process sees them. Its methods answer serviceerror types; a database that does not answer
@@ -62,7 +64,7 @@ func newRegistry(store Store, now func() time.Time) *Registry {
 		store:        store,
 		now:          now,
 		knownReads:   make(chan struct{}, readsMax),
-		unknownReads: make(chan struct{}, readsMax),
+		unknownReads: make(chan struct{}, unknownReadsMax),
 		byID:         make(map[string]*entry),
 		byName:       make(map[string]*entry),
 	}

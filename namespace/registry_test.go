@@ -411,17 +411,17 @@ func TestReadsAreBounded(t *testing.T) {
 			}
 		})
 	}
-	for range readsMax {
+	for range unknownReadsMax {
 		<-arrived
 	}
 	canceled, cancel := context.WithCancel(ctx)
 	cancel()
 	_, err = r.ByName(canceled, "orders")
 	require.ErrorIs(t, err, context.Canceled)
-	require.Empty(t, arrived, "no more than readsMax at a time")
+	require.Empty(t, arrived, "no more than unknownReadsMax at a time")
 	close(release)
 	wait.Wait()
-	require.Len(t, arrived, store.readCount()-readsMax)
+	require.Len(t, arrived, store.readCount()-unknownReadsMax)
 }
 
 func TestTheCacheIsBoundedAndNeverGoesBack(t *testing.T) {

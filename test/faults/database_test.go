@@ -45,7 +45,7 @@ func (f *fleet) awaitWell(l *load) {
 	l.await(parallelJourneys)
 	took := time.Since(begun)
 	f.t.Logf("well again after %v", took)
-	require.Less(f.t, took, wellMax)
+	judge(f.t, took, wellMax)
 	f.requireAlive()
 }
 
@@ -215,5 +215,87 @@ func TestPostgresStalls(t *testing.T) {
 		awaitLease(t)
 	})
 	f.requireBoundedPools()
+	l.finish(f)
+}
+
+// The database is slow, as with a bad disk: everything takes longer, and nothing fails.
+func TestPostgresIsSlow(t *testing.T) {
+	const by = 40 * time.Millisecond
+	f := newFleet(t)
+	l := f.startLoad(parallelJourneys)
+	l.await(parallelJourneys)
+	for _, n := range f.nodes() {
+		n.database.slow(by)
+	}
+	failed := l.failed.Load()
+	l.await(3 * parallelJourneys)
+	require.Equal(t, failed, l.failed.Load(), "failed calls: %v", l.sample())
+	for _, n := range f.nodes() {
+		require.True(t, n.ready(), n)
+		n.database.slow(0)
+	}
+	l.finish(f)
+}
+
+// Somebody locks the tables, for a moment and for longer than a commit waits, where the server has timeouts of its own for statements.
+func TestTablesAreLocked(t *testing.T) {
+	server := pgtest.NewServer(t)
+	database := databaseOf(t, server)
+	conn, err := pgx.Connect(t.Context(), database)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(t.Context(), "ALTER ROLE CURRENT_USER SET statement_timeout = '2s'")
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), "ALTER ROLE CURRENT_USER SET idle_in_transaction_session_timeout = '2s'")
+	require.NoError(t, err)
+	f := newFleetOn(t, database)
+	l := f.startLoad(parallelJourneys)
+	l.await(parallelJourneys)
+	_, err = conn.Exec(t.Context(), "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+	require.NoError(t, err)
+	lock := func(tables string, wait func()) {
+		tx, err := conn.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = tx.Exec(t.Context(), "LOCK TABLE "+tables+" IN ACCESS EXCLUSIVE MODE")
+		require.NoError(t, err)
+		wait()
+		require.NoError(t, tx.Rollback(t.Context()))
+		f.awaitWell(l)
+	}
+	failures := func() { // until the server has cancelled some commits
+		before := l.failed.Load()
+		require.Eventually(t, func() bool { return l.failed.Load() > before }, recoverMax, 10*time.Millisecond)
+	}
+	lock("transitions", failures)
+	lock("executions, visibility", failures)
+	lock("shards, task_queues, tasks", failures)
+	lock("cluster_members", func() {
+		awaitLease(t)
+		f.awaitNotReady()
+	})
+	f.requireBoundedPools()
+	l.finish(f)
+}
+
+// With a PgBouncer in between, sessions change hands with every transaction. It has fewer of them than the processes have connections,
+// and it dies, too.
+func TestThroughAPooler(t *testing.T) {
+	const sessions = 10
+	direct := pgtest.URL(t)
+	pooler := pgtest.NewPooler(t, direct, sessions)
+	f := newFleetOn(t, pooler.URL(direct))
+	l := f.startLoad(parallelJourneys)
+	l.await(parallelJourneys)
+	f.history[0].kill()
+	l.await(parallelJourneys)
+	f.history[0].start()
+	f.matching[0].kill()
+	l.await(parallelJourneys)
+	f.matching[0].start()
+	f.awaitReady() // a process that finds no database when it starts ends
+	for range 2 {
+		pooler.Restart(t)
+		f.awaitWell(l)
+	}
 	l.finish(f)
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,14 @@ import (
 
 // recoverMax is how long anything may take until all is well again, on a busy machine. What must be faster says so itself.
 const recoverMax = time.Minute
+
+// judge checks how long something took. With -short, which is for machines that may be busy with anything, only what is counted is judged.
+func judge(t testing.TB, took, most time.Duration) {
+	t.Helper()
+	if !testing.Short() {
+		require.Less(t, took, most)
+	}
+}
 
 // fleet is a cluster of two processes of each service.
 type fleet struct {
@@ -47,10 +56,14 @@ type node struct {
 	// internal leads from the other processes to this one, database from this one to PostgreSQL.
 	internal *link
 	database *link
+	// databases are the ways to all servers of the database, if it has standbys.
+	databases []*link
 
 	mu      sync.Mutex
 	process *harness.Process
 	past    []*harness.Process
+	// binaries is where its binary is, if not where the others are: that of another version.
+	binaries string
 }
 
 func newFleet(t testing.TB) *fleet { return newFleetOn(t, pgtest.URL(t)) }
@@ -58,13 +71,20 @@ func newFleet(t testing.TB) *fleet { return newFleetOn(t, pgtest.URL(t)) }
 // newFleetOn uses a database, and gives every process more arguments.
 func newFleetOn(t testing.TB, database string, args ...string) *fleet {
 	t.Helper()
+	f := makeFleet(t, database, args...)
+	f.start()
+	return f
+}
+
+// makeFleet makes a fleet that has not been started.
+func makeFleet(t testing.TB, database string, args ...string) *fleet {
+	t.Helper()
 	f := &fleet{t: t, database: database}
 	for range 2 {
 		f.history = append(f.history, f.node("history", args...))
 		f.matching = append(f.matching, f.node("matching", args...))
 		f.frontends = append(f.frontends, f.node("frontend", args...))
 	}
-	f.start()
 	return f
 }
 
@@ -101,8 +121,14 @@ func (f *fleet) node(service string, args ...string) *node {
 	grpcAddress := harness.FreeAddr(f.t)
 	u, err := url.Parse(f.database)
 	require.NoError(f.t, err)
-	n := &node{t: f.t, service: service, http: harness.FreeAddr(f.t), database: newLink(f.t, u.Host)}
-	u.Host = n.database.address
+	n := &node{t: f.t, service: service, http: harness.FreeAddr(f.t)}
+	var hosts []string
+	for server := range strings.SplitSeq(u.Host, ",") {
+		l := newLink(f.t, server)
+		n.databases, hosts = append(n.databases, l), append(hosts, l.address)
+	}
+	n.database = n.databases[0]
+	u.Host = strings.Join(hosts, ",")
 	n.env = []string{"PERDURE_POSTGRES=" + u.String()}
 	n.args = append([]string{"--grpc-address", grpcAddress, "--http-address", n.http}, args...)
 	if service == "frontend" || service == "perdure" {
@@ -132,7 +158,7 @@ func (n *node) start() {
 	if n.internal != nil {
 		n.internal.set(open)
 	}
-	p := harness.Start(n.t, n.env, n.service, n.args...)
+	p := harness.Start(n.t, n.env, filepath.Join(n.binaries, n.service), n.args...)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.process != nil {

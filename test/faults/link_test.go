@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -14,13 +15,14 @@ import (
 )
 
 // link stands between processes and one address. It can be cut: then the connections break and new ones are refused, or, in silence,
-// nothing passes any more and nobody is told.
+// nothing passes any more and nobody is told. And it can be slow.
 type link struct {
 	t       testing.TB
 	address string
-	target  string
+	delay   atomic.Int64 // of whatever passes, in either direction; nanoseconds
 
 	mu       sync.Mutex
+	target   string
 	listener net.Listener // nil: connections are refused
 	state    linkState
 	change   chan struct{} // closed when the state changes
@@ -76,6 +78,16 @@ func (l *link) set(state linkState) {
 	}
 }
 
+// lead sends new connections elsewhere.
+func (l *link) lead(target string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.target = target
+}
+
+// slow makes whatever passes take longer.
+func (l *link) slow(by time.Duration) { l.delay.Store(int64(by)) }
+
 // cut breaks the connections of this moment.
 func (l *link) cut() {
 	l.mu.Lock()
@@ -121,7 +133,10 @@ func (l *link) connect(client net.Conn) {
 	if !l.pass() {
 		return
 	}
-	server, err := net.Dial("tcp", l.target)
+	l.mu.Lock()
+	target := l.target
+	l.mu.Unlock()
+	server, err := net.Dial("tcp", target)
 	if err != nil {
 		return
 	}
@@ -143,6 +158,10 @@ func (l *link) copy(to, from net.Conn) {
 		n, err := from.Read(buf)
 		if err != nil || !l.pass() {
 			return
+		}
+		if by := l.delay.Load(); by > 0 {
+			timer := time.NewTimer(time.Duration(by))
+			<-timer.C
 		}
 		if _, err := to.Write(buf[:n]); err != nil {
 			return

@@ -112,7 +112,9 @@ type load struct {
 	wrong    []string
 
 	stop chan struct{}
-	work sync.WaitGroup
+	// given is done when the test has ended without finish: it has failed.
+	given context.Context
+	work  sync.WaitGroup
 }
 
 // failuresKept bounds the failed calls that a load remembers.
@@ -152,11 +154,19 @@ func (f *fleet) startLoad(parallel int) *load {
 	}, activity.RegisterOptions{Name: "once"})
 	require.NoError(f.t, w.Start())
 	f.t.Cleanup(w.Stop)
+	var giveUp context.CancelFunc
+	l.given, giveUp = context.WithCancel(context.Background())
+	f.t.Cleanup(func() {
+		giveUp()
+		l.work.Wait()
+	})
 	for range parallel {
 		l.work.Go(func() {
 			for {
 				select {
 				case <-l.stop:
+					return
+				case <-l.given.Done():
 					return
 				default:
 					l.journey(int(l.started.Add(1)))
@@ -232,11 +242,11 @@ func (l *load) journey(n int) {
 func (l *load) insist(call func(context.Context) error) {
 	deadline := time.Now().Add(2 * settleMax)
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), attemptMax)
+		ctx, cancel := context.WithTimeout(l.given, attemptMax)
 		err := call(ctx)
 		cancel()
 		var started *serviceerror.WorkflowExecutionAlreadyStarted
-		if err == nil || errors.As(err, &started) {
+		if err == nil || errors.As(err, &started) || l.given.Err() != nil {
 			return
 		}
 		if time.Now().After(deadline) {

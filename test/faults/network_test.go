@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,26 +30,48 @@ func TestConnectionsBetweenProcessesAreCut(t *testing.T) {
 	l.finish(f)
 }
 
-// Nobody reaches a host any more, and nobody is told, while it itself is well: the network between is broken. Its shards stay its
-// own; when the network is back, so is everything.
-func TestNetworkIsSilent(t *testing.T) {
-	for service, of := range map[string]func(*fleet) *node{
-		"history":  func(f *fleet) *node { return f.history[0] },
-		"matching": func(f *fleet) *node { return f.matching[0] },
+// Nobody reaches a process any more, while it itself reaches everybody, and the database. The others tell it, and it steps back: its work
+// is done elsewhere until the network is whole again.
+func TestNobodyReachesAProcess(t *testing.T) {
+	for name, c := range map[string]struct {
+		of    func(*fleet) *node
+		state linkState
+	}{
+		"history, in silence":     {func(f *fleet) *node { return f.history[0] }, silent},
+		"history, refusing calls": {func(f *fleet) *node { return f.history[0] }, refusing},
+		"matching, in silence":    {func(f *fleet) *node { return f.matching[0] }, silent},
 	} {
-		t.Run(service, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			f := newFleet(t)
+			ids := sleepers(t, f.dial(), 64)
 			l := f.startLoad(parallelJourneys)
 			l.await(parallelJourneys)
-			unreachable := of(f)
-			unreachable.internal.set(silent)
-			awaitLease(t)
-			require.True(t, unreachable.ready(), "it is well itself")
+			unreachable := c.of(f)
+			unreachable.internal.set(c.state)
+			took := signalAll(t, f.dial(), ids)
+			t.Logf("the work of an unreachable process was done again after %v", took)
+			l.await(3 * parallelJourneys)
+			require.Eventually(t, func() bool { return strings.Contains(unreachable.output(), `"isolated":true`) }, recoverMax, 50*time.Millisecond)
 			unreachable.internal.set(open)
 			f.awaitWell(l)
 			l.finish(f)
 		})
 	}
+}
+
+// Of two processes, neither can know which of them is cut off. What the unreachable one owns stays its own; when the network is back, so
+// is everything.
+func TestNetworkBetweenTwoIsSilent(t *testing.T) {
+	f := newPair(t)
+	l := f.startLoad(parallelJourneys)
+	l.await(parallelJourneys)
+	unreachable := f.frontends[0]
+	unreachable.internal.set(silent)
+	awaitLease(t)
+	require.True(t, unreachable.ready(), "it is well itself")
+	unreachable.internal.set(open)
+	f.awaitWell(l)
+	l.finish(f)
 }
 
 // A process comes back with another address.

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/perdure/perdure/persistence/sql/postgres/pgtest"
@@ -16,6 +18,10 @@ import (
 
 // soakDefault is how long the soak injects faults unless $PERDURE_SOAK says otherwise: enough for each kind of fault about once.
 const soakDefault = 45 * time.Second
+
+// soakSessions are those of the pool in a soak: fewer than the connections of all processes, but more than those of one, which may hold all
+// of its own when it is frozen.
+const soakSessions = 20
 
 // fault is something that happens to a fleet. inject returns when it is over, and the fleet whole again.
 type fault struct {
@@ -28,6 +34,7 @@ type fault struct {
 type soak struct {
 	*fleet
 	server *pgtest.Server
+	pooler *pgtest.Pooler // nil: the processes are connected to the server itself
 	random *rand.Rand
 	load   *load
 	counts map[string]int
@@ -92,6 +99,11 @@ var soakFaults = []fault{
 		s.server.Stop(s.t, false)
 		s.server.Start(s.t)
 	}},
+	{"the pool before PostgreSQL killed and restarted, if there is one", 1, func(s *soak) {
+		if s.pooler != nil {
+			s.pooler.Restart(s.t)
+		}
+	}},
 	{"database connections of a process cut", 6, func(s *soak) { s.any().database.cut() }},
 	{"a process cut off from the database, in silence", 2, func(s *soak) {
 		n := s.any()
@@ -112,6 +124,25 @@ var soakFaults = []fault{
 		s.pause(4 * time.Second)
 		n.internal.set(open)
 	}},
+	{"a process unreachable until its work is done elsewhere", 1, func(s *soak) {
+		n := s.owner()
+		n.internal.set(silent)
+		s.pause(2 * time.Second)
+		awaitLease(s.t)
+		n.internal.set(open)
+	}},
+	{"the database is slow for a process", 2, func(s *soak) {
+		n := s.any()
+		n.database.slow(50 * time.Millisecond)
+		s.pause(3 * time.Second)
+		n.database.slow(0)
+	}},
+	{"a table locked by somebody", 2, func(s *soak) {
+		tables := []string{"transitions", "executions", "visibility", "shards", "task_queues", "tasks", "cluster_members", "namespaces"}
+		unlock := s.lock(tables[s.random.IntN(len(tables))])
+		s.pause(4 * time.Second)
+		unlock()
+	}},
 	{"a process that refuses connections", 2, func(s *soak) {
 		n := s.owner()
 		n.internal.set(refusing)
@@ -120,18 +151,36 @@ var soakFaults = []fault{
 	}},
 }
 
+// lock locks a table against everybody, until unlock.
+func (s *soak) lock(table string) (unlock func()) {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, s.database)
+	require.NoError(s.t, err)
+	tx, err := conn.Begin(ctx)
+	require.NoError(s.t, err)
+	_, err = tx.Exec(ctx, "LOCK TABLE "+table+" IN ACCESS EXCLUSIVE MODE")
+	require.NoError(s.t, err)
+	return func() {
+		require.NoError(s.t, tx.Rollback(ctx))
+		require.NoError(s.t, conn.Close(ctx))
+	}
+}
+
 // draw chooses a fault by weight. Every fault comes once before any comes again.
 func (s *soak) draw() fault {
-	var candidates []fault
+	var fresh, weighted []fault
 	for _, f := range soakFaults {
 		if s.counts[f.name] == 0 {
-			return f
+			fresh = append(fresh, f)
 		}
 		for range f.weight {
-			candidates = append(candidates, f)
+			weighted = append(weighted, f)
 		}
 	}
-	return candidates[s.random.IntN(len(candidates))]
+	if len(fresh) > 0 {
+		return fresh[s.random.IntN(len(fresh))]
+	}
+	return weighted[s.random.IntN(len(weighted))]
 }
 
 // TestSoak injects one random fault after the other, as long as $PERDURE_SOAK (a duration) says, and then counts. $PERDURE_SOAK_SEED
@@ -148,10 +197,16 @@ func TestSoak(t *testing.T) {
 		_, err := fmt.Sscan(value, &seed)
 		require.NoError(t, err, "PERDURE_SOAK_SEED")
 	}
-	t.Logf("seed %d, %v", seed, length)
 	server := pgtest.NewServer(t)
-	f := newFleetOn(t, databaseOf(t, server))
-	s := &soak{fleet: f, server: server, random: rand.New(rand.NewPCG(seed, 0)), counts: map[string]int{}}
+	s := &soak{server: server, random: rand.New(rand.NewPCG(seed, 0)), counts: map[string]int{}}
+	database := databaseOf(t, server)
+	if s.random.IntN(2) == 0 {
+		s.pooler = pgtest.NewPooler(t, database, soakSessions)
+		database = s.pooler.URL(database)
+	}
+	t.Logf("seed %d, %v, pool: %v", seed, length, s.pooler != nil)
+	f := newFleetOn(t, database)
+	s.fleet = f
 	s.load = f.startLoad(parallelJourneys)
 	s.load.await(parallelJourneys)
 	for begun := time.Now(); time.Since(begun) < length; {
