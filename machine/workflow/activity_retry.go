@@ -70,15 +70,22 @@ func (t *Tx) nextAttempt(a *statepb.Activity, failure *failurepb.Failure) (wait 
 	return wait, enumspb.RETRY_STATE_IN_PROGRESS
 }
 
-// nonRetryable tells whether a failure, by its own word or the policy's, must not be tried again.
+// nonRetryable tells whether a failure, by its own word or the policy's, must not be tried again. A cancellation, a termination,
+// and the timeouts that another attempt would meet at once never are.
 func nonRetryable(failure *failurepb.Failure, types []string) bool {
 	switch info := failure.GetFailureInfo().(type) {
 	case *failurepb.Failure_ApplicationFailureInfo:
 		return info.ApplicationFailureInfo.NonRetryable || slices.Contains(types, info.ApplicationFailureInfo.Type)
 	case *failurepb.Failure_ServerFailureInfo:
 		return info.ServerFailureInfo.NonRetryable
+	case *failurepb.Failure_CanceledFailureInfo, *failurepb.Failure_TerminatedFailureInfo:
+		return true
 	case *failurepb.Failure_TimeoutFailureInfo:
-		return slices.Contains(types, timeoutTypePrefix+info.TimeoutFailureInfo.TimeoutType.String())
+		switch typ := info.TimeoutFailureInfo.TimeoutType; typ {
+		case enumspb.TIMEOUT_TYPE_START_TO_CLOSE, enumspb.TIMEOUT_TYPE_HEARTBEAT:
+			return slices.Contains(types, timeoutTypePrefix+typ.String())
+		}
+		return true
 	}
 	return false
 }

@@ -195,3 +195,29 @@ func TestSuggestContinueAsNew(t *testing.T) {
 	require.Equal(t, r.InlineTask.HistorySizeBytes, offered[0].GetWorkflowTaskStartedEventAttributes().HistorySizeBytes)
 	require.True(t, offered[0].GetWorkflowTaskStartedEventAttributes().SuggestContinueAsNew)
 }
+
+func TestFailuresThatAreNotRetried(t *testing.T) {
+	timeout := func(typ enumspb.TimeoutType) *failurepb.Failure {
+		return &failurepb.Failure{FailureInfo: &failurepb.Failure_TimeoutFailureInfo{TimeoutFailureInfo: &failurepb.TimeoutFailureInfo{TimeoutType: typ}}}
+	}
+	never := map[string]*failurepb.Failure{
+		"canceled":          {FailureInfo: &failurepb.Failure_CanceledFailureInfo{CanceledFailureInfo: &failurepb.CanceledFailureInfo{}}},
+		"terminated":        {FailureInfo: &failurepb.Failure_TerminatedFailureInfo{TerminatedFailureInfo: &failurepb.TerminatedFailureInfo{}}},
+		"schedule to close": timeout(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE),
+		"schedule to start": timeout(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START),
+		"final":             {FailureInfo: &failurepb.Failure_ApplicationFailureInfo{ApplicationFailureInfo: &failurepb.ApplicationFailureInfo{NonRetryable: true}}},
+	}
+	for name, failure := range never {
+		require.True(t, nonRetryable(failure, nil), name)
+	}
+	again := map[string]*failurepb.Failure{
+		"no info":        {Message: "oops"},
+		"start to close": timeout(enumspb.TIMEOUT_TYPE_START_TO_CLOSE),
+		"heartbeat":      timeout(enumspb.TIMEOUT_TYPE_HEARTBEAT),
+		"of an activity": {FailureInfo: &failurepb.Failure_ActivityFailureInfo{ActivityFailureInfo: &failurepb.ActivityFailureInfo{}}, Cause: never["final"]},
+	}
+	for name, failure := range again {
+		require.False(t, nonRetryable(failure, []string{"Other"}), name)
+	}
+	require.True(t, nonRetryable(again["heartbeat"], []string{"TemporalTimeout:Heartbeat"}))
+}

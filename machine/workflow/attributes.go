@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	commonpb "go.temporal.io/api/common/v1"
+	"google.golang.org/protobuf/proto"
 )
 
 // Search attributes that the server itself keeps.
@@ -50,4 +51,14 @@ func (t *Tx) noteBuild(build string, versioned bool) {
 		values = []string{"unversioned"}
 	}
 	t.setKeywords(attributeBuildIDs, append(values, value))
+}
+
+// noteWorkerVersion remembers what the worker that completed a task said it is. Lists do not show it.
+func (t *Tx) noteWorkerVersion(stamp *commonpb.WorkerVersionStamp) {
+	if proto.Equal(t.attributes.GetWorkerVersion(), stamp) {
+		return
+	}
+	listed := t.visibility
+	t.editAttributes().WorkerVersion = stamp
+	t.visibility = listed
 }

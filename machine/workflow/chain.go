@@ -43,8 +43,8 @@ func (t *Tx) successorOfSuccess(result *commonpb.Payloads) (newRunID string, err
 	})
 }
 
-// successorOfFailure makes the run after one that failed: a retry if the policy has one left, else cron goes on. Without a
-// successor the retry state says why there is none.
+// successorOfFailure makes the run after one that failed: a retry if the policy has one left, else cron goes on. The retry state
+// says why there is no retry, also where cron goes on.
 func (t *Tx) successorOfFailure(failure *failurepb.Failure) (newRunID string, state enumspb.RetryState, err error) {
 	initiator, attempt := enumspb.CONTINUE_AS_NEW_INITIATOR_RETRY, t.start.Attempt+1
 	backoff, state := t.retryBackoff(failure)
@@ -58,7 +58,7 @@ func (t *Tx) successorOfFailure(failure *failurepb.Failure) (newRunID string, st
 	newRunID, err = t.repeat(initiator, attempt, backoff, func(a *historypb.WorkflowExecutionStartedEventAttributes) {
 		a.ContinuedFailure = failure
 	})
-	return newRunID, enumspb.RETRY_STATE_IN_PROGRESS, err
+	return newRunID, state, err
 }
 
 // successorOfTimeout makes the run after one whose run timeout has passed. Nothing follows the end of the execution timeout.

@@ -16,6 +16,8 @@ type ChildClose struct {
 	Execution  *commonpb.WorkflowExecution
 	// Event is the closing event of the last run.
 	Event *historypb.HistoryEvent
+	// Redirected: the child was started by an earlier run, of which a reset has made this one.
+	Redirected bool
 }
 
 // ChildClosed records how a child ended, once. A child that the parent does not (or no longer) wait for is passed over.
@@ -27,6 +29,9 @@ func (t *Tx) ChildClosed(in ChildClose) error {
 	c, ok := t.children.get(in.InitiatedID)
 	if !ok || c.WorkflowId != in.Execution.GetWorkflowId() || (c.RunId != "" && in.FirstRunID != "" && c.RunId != in.FirstRunID) {
 		return nil
+	}
+	if in.Redirected && c.CreateRequestId == createRequestID(t.start.RunId, in.InitiatedID) {
+		return nil // this run has started a child of its own, by an event of the same id
 	}
 	e := t.childClosedEvent(c, in)
 	if e == nil {

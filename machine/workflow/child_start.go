@@ -2,6 +2,7 @@ package workflow
 
 import (
 	"fmt"
+	"slices"
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
@@ -15,12 +16,16 @@ import (
 // ChildRequest is the request that starts a child, made of the parent's state and of the event that initiated it.
 func (s *State) ChildRequest(c *statepb.Child, initiated *historypb.HistoryEvent, namespace string) *internalpb.StartChildRequest {
 	a := initiated.GetStartChildWorkflowExecutionInitiatedEventAttributes()
+	reuse, conflict := a.GetWorkflowIdReusePolicy(), enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL
+	if slices.Contains(s.Start.ReplacedChildren, c.WorkflowId) {
+		reuse, conflict = enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE, enumspb.WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING
+	}
 	return &internalpb.StartChildRequest{
 		NamespaceId: c.NamespaceId,
 		Request: &workflowservice.StartWorkflowExecutionRequest{
 			Namespace: c.Namespace, WorkflowId: c.WorkflowId, WorkflowType: a.GetWorkflowType(), TaskQueue: a.GetTaskQueue(), Input: a.GetInput(),
 			WorkflowExecutionTimeout: a.GetWorkflowExecutionTimeout(), WorkflowRunTimeout: a.GetWorkflowRunTimeout(), WorkflowTaskTimeout: a.GetWorkflowTaskTimeout(),
-			RequestId: c.CreateRequestId, WorkflowIdReusePolicy: a.GetWorkflowIdReusePolicy(), WorkflowIdConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+			RequestId: c.CreateRequestId, WorkflowIdReusePolicy: reuse, WorkflowIdConflictPolicy: conflict,
 			RetryPolicy: a.GetRetryPolicy(), CronSchedule: a.GetCronSchedule(), Memo: a.GetMemo(), SearchAttributes: a.GetSearchAttributes(), Header: a.GetHeader(),
 			UserMetadata: initiated.GetUserMetadata(), Priority: a.GetPriority(), VersioningOverride: a.GetVersioningOverride(),
 		},

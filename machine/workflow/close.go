@@ -42,9 +42,9 @@ func (t *Tx) closePending() {
 	t.notifyParent()
 }
 
-// checkClosing refuses to close while events wait for delivery: the worker must see them first (CONTRACT 8.2.12).
+// checkClosing refuses to close while events or updates wait for delivery: the worker must see them first (CONTRACT 8.2.12).
 func (c *completion) checkClosing() error {
-	if c.hasBuffered() {
+	if c.hasBuffered() || c.hasUnsentUpdates() {
 		return reject(enumspb.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND, "")
 	}
 	return nil
@@ -164,7 +164,7 @@ func (t *Tx) breakTask() {
 		t.flush()
 		return
 	}
-	task := t.endTask(false)
+	task := t.endTask(false, serverIdentity)
 	if !task.Transient {
 		e := t.newEvent(enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
 		e.Attributes = &historypb.HistoryEvent_WorkflowTaskFailedEventAttributes{WorkflowTaskFailedEventAttributes: &historypb.WorkflowTaskFailedEventAttributes{

@@ -119,7 +119,7 @@ func (t *Tx) apply(task *statepb.WorkflowTask, req *workflowservice.RespondWorkf
 
 // writeCompleted ends the task and appends WORKFLOW_TASK_COMPLETED.
 func (t *Tx) writeCompleted(c *completion) {
-	task, req := t.endTask(true), c.req
+	task, req := t.endTask(true, c.req.Identity), c.req
 	c.task = task
 	e := t.newEvent(enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED)
 	e.Attributes = &historypb.HistoryEvent_WorkflowTaskCompletedEventAttributes{WorkflowTaskCompletedEventAttributes: &historypb.WorkflowTaskCompletedEventAttributes{
@@ -131,6 +131,7 @@ func (t *Tx) writeCompleted(c *completion) {
 	t.core.LastCompletedTaskStartedEventId = task.StartedEventId
 	t.core.CompletedTasks++
 	t.noteResetPoint(c)
+	t.noteWorkerVersion(req.WorkerVersionStamp)
 	t.clearProblem()
 }
 

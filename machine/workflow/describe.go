@@ -72,6 +72,8 @@ func (s *State) describeRun() *workflowpb.WorkflowExecutionInfo {
 		SearchAttributes:     s.Attributes.SearchAttributes,
 		AutoResetPoints:      s.Core.ResetPoints,
 		Priority:             s.Core.Priority,
+
+		MostRecentWorkerVersionStamp: s.Attributes.WorkerVersion,
 	}
 	if info.RootExecution == nil {
 		info.RootExecution = execution

@@ -44,7 +44,7 @@ type Resetting struct {
 	// no earlier row has.
 	Between []*historypb.HistoryEvent
 	// Later are the base's events from the reset point on, and those of the runs after it in the chain, in order, with those by
-	// which the open run is closed for the reset: what may be applied again.
+	// which the open run is closed for the reset: what may be applied again; and, of the base, the initiations of children.
 	Later []*historypb.HistoryEvent
 	// Base is the base as it is now, Followers are the runs after it in the chain: the new run must know the requests that they
 	// have applied. Without Base, the fold stands for it.
@@ -60,6 +60,13 @@ func (s *State) CheckResetPoint(finishEventID int64) error {
 		return serviceerror.NewInvalidArgumentf("The event id of the reset point must be above %d and below %d.", firstEventID, s.Core.NextEventId)
 	}
 	return nil
+}
+
+// StartedInMemory tells whether an event is the start of the running workflow task and not durable yet. That of a transient or
+// speculative task is no event before the task has succeeded.
+func (s *State) StartedInMemory(eventID int64) bool {
+	task := s.Volatile.Task
+	return task != nil && task.StartedEventId != 0 && task.StartedEventId == eventID && !task.Transient && !task.Speculative
 }
 
 // ResetExclusions are the kinds that are not applied again, by a request's reapply type (deprecated) and its exclusions.
@@ -91,6 +98,7 @@ func Reset(in Resetting, fold *State, now time.Time, env Env) (*Tx, error) {
 	t.failReset(in)
 	t.renewPending()
 	t.keepBuffered(waiting)
+	t.replaceChildren(in.Later)
 	t.reapply(in.Later, in.Exclude)
 	for _, s := range append([]*State{in.Base}, in.Followers...) {
 		t.inheritRequests(s.Requests, s.Start)
@@ -139,7 +147,7 @@ func (t *Tx) renewStart(in Resetting) {
 	p := proto.CloneOf(t.start)
 	p.RunId, p.RequestId = in.NewRunID, in.RequestID
 	p.StartTime, p.ExecutionTime = t.timestamp(), t.timestamp()
-	p.FirstTaskBackoff = nil
+	p.FirstTaskBackoff, p.ReplacedChildren = nil, nil
 	p.RunDeadline, p.ExecutionDeadline = nil, nil
 	var d deadline
 	if x := p.ExecutionTimeout.AsDuration(); x > 0 {
@@ -234,8 +242,24 @@ func (t *Tx) renewActivity(a *statepb.Activity) {
 	t.dispatchActivity(a)
 }
 
+// replacedChildrenMax bounds the children that a reset run replaces when it starts them again (CONTRACT 5.2).
+const replacedChildrenMax = 1000
+
+// replaceChildren notes the children that the base started behind the reset point: this run, when it comes to start them, takes
+// their place.
+func (t *Tx) replaceChildren(later []*historypb.HistoryEvent) {
+	ids := map[string]bool{}
+	for _, e := range later {
+		if a := e.GetStartChildWorkflowExecutionInitiatedEventAttributes(); a != nil && len(ids) < replacedChildrenMax {
+			ids[a.WorkflowId] = true
+		}
+	}
+	t.start.ReplacedChildren = sortedKeys(ids) // renewStart has made the part this run's own
+}
+
 // CloseForReset terminates the open run that the reset run replaces. Fold is what the reset begins with: children that it has go
-// on with the new run, the others meet their parent close policy.
+// on with the new run, and so do those that work for the base (they are replaced when they are started again); the others meet
+// their parent close policy.
 func (t *Tx) CloseForReset(newRunID string, fold *State, reason string) error {
 	if !t.open() {
 		return errCompleted
@@ -244,6 +268,11 @@ func (t *Tx) CloseForReset(newRunID string, fold *State, reason string) error {
 	t.inherited = map[string]bool{}
 	for _, c := range fold.Children {
 		t.inherited[c.CreateRequestId] = true
+	}
+	if t.start.RunId == fold.Start.RunId {
+		for _, c := range t.children.all() {
+			t.inherited[c.CreateRequestId] = t.inherited[c.CreateRequestId] || t.released(c)
+		}
 	}
 	t.terminate(Termination{Reason: reason, Identity: resetIdentity})
 	return nil

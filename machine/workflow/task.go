@@ -131,16 +131,40 @@ func (t *Tx) taskTimeout(attempt int32) time.Duration {
 	return timeout + extra
 }
 
-// toNormalTask turns a waiting transient or speculative task into a normal one: new events have come, so this is no longer a
-// retry of the same work, and it cannot be dropped without a trace.
+// toNormalTask turns the transient task that this transition has scheduled into a normal one: events have come with the end of
+// the task before, so this is no longer a retry of the same work. One that was waiting already is turned when it is started,
+// so that its SCHEDULED stands behind whatever has come until then.
 func (t *Tx) toNormalTask(appended bool) {
 	task := t.task()
-	if !appended || task == nil || !(task.Transient || task.Speculative) || task.StartedEventId != 0 {
+	if !appended || task == nil || !task.Transient || task.StartedEventId != 0 || task.EffectId <= t.state.Core.LastEffectId {
+		return
+	}
+	t.settled(task.EffectId)
+	t.core.Task = nil
+	t.wake = true // for a normal one, as soon as there may be one
+}
+
+// recordSpeculative makes a normal task of a waiting speculative one when events are about to be appended: it cannot be dropped
+// without a trace any more, and its SCHEDULED stands before them.
+func (t *Tx) recordSpeculative() {
+	task := t.task()
+	if task == nil || !task.Speculative || task.StartedEventId != 0 || !t.hasBuffered() {
 		return
 	}
 	t.settled(task.EffectId)
 	t.core.Task, t.volatile.Task = nil, nil
-	t.wake = true // for a normal one, as soon as there may be one
+	t.scheduleTask(scheduling{})
+}
+
+// recordTransient makes a normal task of a transient one that is about to start, if events have come while it waited.
+func (t *Tx) recordTransient(task *statepb.WorkflowTask) {
+	if !task.Transient || task.ScheduledEventId == t.core.NextEventId {
+		return
+	}
+	task.Transient, task.Attempt = false, 1
+	task.ScheduledTime, task.ScheduledEventId = t.timestamp(), t.core.NextEventId
+	task.Timeout = durationpb.New(t.taskTimeout(task.Attempt))
+	t.add(t.scheduledEvent(task))
 }
 
 // TaskStart is a poller that takes a workflow task.
@@ -176,6 +200,7 @@ func (t *Tx) startTask(task *statepb.WorkflowTask, in TaskStart) *statepb.Workfl
 		task.QueueKind = enumspb.TASK_QUEUE_KIND_NORMAL // the whole history goes out, whatever queue was asked first
 	}
 	task.ScheduleToStartDeadline = nil
+	t.recordTransient(task)
 	task.HistorySizeBytes = t.core.HistorySizeBytes
 	task.SuggestReasons = t.suggestReasons()
 	task.SuggestContinueAsNew = len(task.SuggestReasons) > 0
@@ -195,7 +220,11 @@ func (t *Tx) startTask(task *statepb.WorkflowTask, in TaskStart) *statepb.Workfl
 }
 
 // persistStart makes a volatile start durable: something else is about to be.
-func (t *Tx) persistStart() {
+func (t *Tx) persistStart() { t.persistStartAs("") }
+
+// persistStartAs is persistStart with the identity that the STARTED of a speculative task gets: of whoever ends the task, as
+// recorded of the reference, and nobody's if time does, or if events come.
+func (t *Tx) persistStartAs(identity string) {
 	if t.volatile.Task == nil {
 		return
 	}
@@ -206,7 +235,7 @@ func (t *Tx) persistStart() {
 		return
 	}
 	if task.Speculative {
-		task.Speculative = false
+		task.Speculative, task.Identity = false, identity
 		t.add(t.scheduledEvent(task))
 	}
 	t.add(t.startedEvent(task))
@@ -232,10 +261,10 @@ func (t *Tx) answered(token *tokenpb.Task) (*statepb.WorkflowTask, error) {
 	return task, nil
 }
 
-// endTask closes the started task. With events set it appends those that are not in the history yet (of a success, or of the
-// first failure).
-func (t *Tx) endTask(events bool) *statepb.WorkflowTask {
-	t.persistStart()
+// endTask closes the started task for the one who has this identity. With events set it appends those that are not in the
+// history yet (of a success, or of the first failure).
+func (t *Tx) endTask(events bool, identity string) *statepb.WorkflowTask {
+	t.persistStartAs(identity)
 	task := t.core.Task
 	if task.Transient && events {
 		t.add(t.scheduledEvent(task))
@@ -258,7 +287,7 @@ type TaskFailure struct {
 
 // failTask ends the started task as failed and schedules the next attempt. Only the first failure in a row is recorded.
 func (t *Tx) failTask(f TaskFailure) {
-	task := t.endTask(false)
+	task := t.endTask(false, f.Identity)
 	if !task.Transient {
 		e := t.newEvent(enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
 		a := &historypb.WorkflowTaskFailedEventAttributes{
@@ -295,7 +324,7 @@ func (t *Tx) clearSticky() { t.core.StickyQueue, t.core.StickyTimeout = "", nil 
 
 // forceFailTask fails the running task on the server's own account: too many events wait for its end.
 func (t *Tx) forceFailTask() {
-	t.failTask(TaskFailure{Cause: enumspb.WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND})
+	t.failTask(TaskFailure{Cause: enumspb.WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND, Identity: serverIdentity})
 }
 
 // FailTask is a worker's report that it could not process the task. A completion that is too large for the wire stays so: the run
@@ -335,21 +364,22 @@ func (t *Tx) fireTask() {
 	t.timeOutTask()
 }
 
-// timeOutSticky moves a task that its worker did not fetch to the normal queue.
+// timeOutSticky moves a task that its worker did not fetch to the normal queue. A speculative one leaves its trace by that.
 func (t *Tx) timeOutSticky(task *statepb.WorkflowTask) {
-	if !task.Speculative {
-		t.addTaskTimedOut(task, enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START)
+	if task.Speculative {
+		t.add(t.scheduledEvent(task))
 	}
+	t.addTaskTimedOut(task, enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START)
 	t.core.Task, t.volatile.Task = nil, nil
 	t.settled(task.EffectId)
 	t.clearSticky()
 	t.write()
-	t.scheduleTask(scheduling{attempt: task.Attempt, original: task.OriginalScheduledTime, normal: true, speculative: task.Speculative})
+	t.scheduleTask(scheduling{attempt: task.Attempt, original: task.OriginalScheduledTime, normal: true})
 }
 
 // timeOutTask ends the started task: its worker did not answer in time.
 func (t *Tx) timeOutTask() {
-	task := t.endTask(false)
+	task := t.endTask(false, "")
 	if !task.Transient {
 		t.addTaskTimedOut(task, enumspb.TIMEOUT_TYPE_START_TO_CLOSE)
 	}

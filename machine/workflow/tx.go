@@ -282,6 +282,7 @@ func (t *Tx) settle() (inline *statepb.WorkflowTask) {
 		}
 		t.forceFailTask()
 	}
+	t.recordSpeculative()
 	appended := t.flush()
 	t.toNormalTask(appended)
 	if t.needsTask() {

@@ -46,7 +46,8 @@ type PendingUpdate struct {
 	Request *updatepb.Request
 	// order counts admissions: updates are sent in that order.
 	order int64
-	// sentIn and sequence are the started and scheduled event ids of the workflow task that carried it; 0: not sent.
+	// sentIn is the started event id of the workflow task that carried it (0: not sent), sequence that of the event before:
+	// the worker applies the update behind everything that it was given with the task.
 	sentIn, sequence int64
 }
 
@@ -174,7 +175,7 @@ func (t *Tx) sendUpdates(task *statepb.WorkflowTask) {
 	updates := t.editUpdates()
 	for id, u := range updates {
 		if u.sentIn == 0 {
-			updates[id] = &PendingUpdate{Request: u.Request, order: u.order, sentIn: task.StartedEventId, sequence: task.ScheduledEventId}
+			updates[id] = &PendingUpdate{Request: u.Request, order: u.order, sentIn: task.StartedEventId, sequence: task.StartedEventId - 1}
 		}
 	}
 }

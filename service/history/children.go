@@ -80,6 +80,7 @@ func (s *Service) RecordChildClosed(ctx context.Context, in *historypb.RecordChi
 			return tx.ChildClosed(workflow.ChildClose{
 				InitiatedID: in.GetInitiatedEventId(), FirstRunID: in.GetChild().GetRunId(),
 				Execution: execOf(in.GetChild().GetWorkflowId(), in.GetLastRunId()), Event: in.GetCloseEvent(),
+				Redirected: in.GetParent().GetRunId() != "" && in.GetParent().GetRunId() != r.id,
 			})
 		})
 		return err

@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/grpc"
 
 	historypb "github.com/perdure/perdure/api/history/v1"
@@ -142,6 +144,64 @@ func TestSignalAndCancelOfOtherWorkflows(t *testing.T) {
 	signaled := events[4].GetWorkflowExecutionSignaledEventAttributes()
 	require.Equal(t, "hello", signaled.SignalName)
 	require.Equal(t, "w", signaled.ExternalWorkflowExecution.WorkflowId)
+}
+
+// A parent that is reset to before the start of its child leaves the child alone until it starts it again: then the new child takes
+// the place of the old one, whose end is no news for the parent.
+func TestResetParentReplacesItsChild(t *testing.T) {
+	for _, policy := range []enumspb.ParentClosePolicy{enumspb.PARENT_CLOSE_POLICY_TERMINATE, enumspb.PARENT_CLOSE_POLICY_ABANDON} {
+		t.Run(policy.String(), func(t *testing.T) {
+			h := startHost(t)
+			parent := h.startParent(policy)
+			first := h.taskOn(childQueue).WorkflowExecution.RunId
+			out, err := h.ResetWorkflowExecution(h.ctx, &historypb.ResetWorkflowExecutionRequest{NamespaceId: h.id(), Request: &workflowservice.ResetWorkflowExecutionRequest{
+				WorkflowExecution: execution("parent", ""), WorkflowTaskFinishEventId: 4, RequestId: "reset",
+			}})
+			require.NoError(t, err)
+			h.acknowledged("parent", parent)
+			require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, h.describe("child", "").WorkflowExecutionInfo.Status)
+
+			h.complete(h.task(), startChildCommand("child", policy))
+			names := types(h.task().History.Events)
+			require.Equal(t, "ChildWorkflowExecutionStarted", names[len(names)-3])
+			second := h.taskOn(childQueue).WorkflowExecution.RunId
+			require.NotEqual(t, first, second)
+			require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, h.describe("child", first).WorkflowExecutionInfo.Status)
+			h.acknowledged("child", first)
+			require.NotContains(t, types(h.events("parent", out.RunId)), "ChildWorkflowExecutionTerminated")
+			require.Equal(t, second, h.describe("parent", "").PendingChildren[0].RunId)
+		})
+	}
+}
+
+func TestSignalsToOneWorkflowKeepTheirOrder(t *testing.T) {
+	const count = 20
+	h := startHost(t)
+	h.run("target")
+	h.complete(h.task())
+	h.run("w")
+	var commands []*commandpb.Command
+	var want []string
+	for i := range count {
+		want = append(want, fmt.Sprint("signal ", i))
+		commands = append(commands, &commandpb.Command{CommandType: enumspb.COMMAND_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION, Attributes: &commandpb.Command_SignalExternalWorkflowExecutionCommandAttributes{
+			SignalExternalWorkflowExecutionCommandAttributes: &commandpb.SignalExternalWorkflowExecutionCommandAttributes{
+				Execution: execution("target", ""), SignalName: want[i],
+			},
+		}})
+	}
+	h.complete(h.task(), commands...)
+	var got []string
+	for len(got) < count {
+		got = nil
+		for _, e := range h.events("target", "") {
+			if a := e.GetWorkflowExecutionSignaledEventAttributes(); a != nil {
+				got = append(got, a.SignalName)
+			}
+		}
+		require.True(t, sleep(h.ctx, time.Millisecond))
+	}
+	require.Equal(t, want, got)
 }
 
 // unreachable is a history service that cannot be reached until it is let through.

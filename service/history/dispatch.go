@@ -62,6 +62,9 @@ func expiry(t time.Time) *timestamppb.Timestamp {
 func (s *Service) addTask(t target, effect int64, partition *matchingpb.Partition, task *statepb.Task) (gone bool, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, dispatchTimeout)
 	defer cancel()
+	if t.sending != nil {
+		t.sending()
+	}
 	response, err := s.matching.AddTask(ctx, &matchingpb.AddTaskRequest{Partition: partition, Task: task})
 	switch {
 	case err != nil:

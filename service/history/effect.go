@@ -72,6 +72,8 @@ type target struct {
 	runID string
 	// run is the cached run that asked for it.
 	run *run
+	// sending, if set, is called when the effect is about to leave the host.
+	sending func()
 }
 
 // resume carries out whatever a run's state still asks for.
@@ -79,6 +81,7 @@ func (x *access) resume(r *run) { x.carryOut(r, r.state.PendingEffects()) }
 
 // carryOut starts effects of a run. It does not block, and the effects do not run under the lock.
 func (x *access) carryOut(r *run, list []workflow.Effect) {
+	order := turns{}
 	for _, e := range list {
 		id := effectKey{run: r, id: e.EffectID()}
 		if !x.effects.begin(id) {
@@ -86,21 +89,83 @@ func (x *access) carryOut(r *run, list []workflow.Effect) {
 		}
 		t := target{key: x.chain.key, runID: r.id, run: r}
 		s := x.Service
-		if !s.background(func() { s.insistOn(t, e, id) }) {
+		mine := turn{}
+		if len(list) > 1 {
+			mine = order.take(e)
+		}
+		if !s.background(func() { s.insistOn(t, e, id, mine) }) {
+			mine.pass()
 			x.effects.end(id)
 		}
 	}
 }
 
+// turns keep effects of one transition in the order of their commands where that shows: activities are sent to their queues
+// one after the other, and another execution is addressed again only when it has been tried before (two signals to it, say).
+// It is no more than that: retries go their own ways.
+type turns map[string]chan struct{}
+
+// turn is an effect's place in the order. The zero turn waits for nothing.
+type turn struct {
+	before, mine chan struct{}
+	// early: the next may go on as soon as this one is sent off.
+	early bool
+}
+
+func (o turns) take(e workflow.Effect) turn {
+	key, early := "", false
+	switch e := e.(type) {
+	case workflow.DispatchActivity:
+		key, early = "queue/"+e.Queue, true
+	case workflow.StartChild:
+		key = "workflow/" + e.Child.WorkflowId
+	case workflow.ReleaseChild:
+		key = "workflow/" + e.Child.WorkflowId
+	case workflow.SendExternal:
+		key = "workflow/" + e.External.Target.GetWorkflowId()
+	default:
+		return turn{}
+	}
+	t := turn{before: o[key], mine: make(chan struct{}), early: early}
+	o[key] = t.mine
+	return t
+}
+
+// await waits until it is this effect's turn.
+func (t turn) await(done <-chan struct{}) {
+	if t.before == nil {
+		return
+	}
+	select {
+	case <-t.before:
+	case <-done:
+	}
+}
+
+// pass lets the next effect go on.
+func (t turn) pass() {
+	if t.mine != nil {
+		close(t.mine)
+	}
+}
+
 // insistOn carries out one effect, with retries for as long as the state asks for it.
-func (s *Service) insistOn(t target, e workflow.Effect, id effectKey) {
+func (s *Service) insistOn(t target, e workflow.Effect, id effectKey, mine turn) {
 	defer func() {
 		if waiting := s.effects.end(id); waiting != nil {
 			s.resumeRun(waiting)
 		}
 	}()
+	mine.await(s.ctx.Done())
 	for pause := (backoff{}); ; {
+		if mine.early {
+			t.sending = mine.pass
+		}
 		err := s.perform(t, e)
+		if !mine.early {
+			mine.pass()
+		}
+		mine, t.sending = turn{}, nil
 		if err == nil || errors.Is(err, errNotAsked) {
 			s.metrics.effectTries.WithLabelValues("done").Inc()
 			return

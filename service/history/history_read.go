@@ -12,12 +12,14 @@ import (
 
 	historypb "github.com/perdure/perdure/api/history/v1"
 	tokenpb "github.com/perdure/perdure/api/token/v1"
+	"github.com/perdure/perdure/machine/workflow"
 	"github.com/perdure/perdure/persistence"
 )
 
 // A reader sees the durable history, and at its end the events of the open workflow task that are not durable yet. Those may
-// come to nothing, so no page token points behind them, and a reader that waits for news does not get them: it would get the
-// durable ones again.
+// come to nothing, so no page token points behind them, and a reader that follows a run event by event does not get them: it
+// would get the durable ones again. For such a reader the start of a normal task is made durable at once. (A reader that waits
+// for the close only, as clients do that wait for a result, costs nothing.)
 
 // view is a run as a reader found it, under the lock.
 type view struct {
@@ -57,7 +59,9 @@ func (s *Service) GetWorkflowExecutionHistory(ctx context.Context, in *historypb
 		}
 		return !v.open || v.durable.last >= token.NextEventId
 	}
-	v, err := s.look(ctx, key, token.GetRunId(), token.GetWait() && (!first || closeOnly), news)
+	v, err := s.look(ctx, key, token.GetRunId(), looking{
+		wait: token.GetWait() && (!first || closeOnly), follow: token.GetWait() && !closeOnly, news: news,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -68,8 +72,14 @@ func (s *Service) GetWorkflowExecutionHistory(ctx context.Context, in *historypb
 	return s.readPage(ctx, v, token, pageSize(req.GetMaximumPageSize()), in.GetHideProvisional())
 }
 
+// looking is how a reader looks at a run: whether it waits until there is news, and whether it follows every event.
+type looking struct {
+	wait, follow bool
+	news         func(*view) bool
+}
+
 // look finds a run, and with wait set waits until it has news, for as long as a long poll goes on.
-func (s *Service) look(ctx context.Context, key persistence.ExecutionKey, runID string, wait bool, news func(*view) bool) (*view, error) {
+func (s *Service) look(ctx context.Context, key persistence.ExecutionKey, runID string, how looking) (*view, error) {
 	timeout := time.NewTimer(waitTime(ctx, longPollWait))
 	defer timeout.Stop()
 	for {
@@ -83,9 +93,17 @@ func (s *Service) look(ctx context.Context, key persistence.ExecutionKey, runID 
 			if err != nil {
 				return err
 			}
+			if how.follow && r.startedInMemory() {
+				if _, err := x.transition(r, func(tx *workflow.Tx) error { tx.FlushVolatile(); return nil }); err != nil {
+					return err
+				}
+			}
 			v = x.view(r)
-			if wait && !news(v) {
+			if how.wait && !how.news(v) {
 				found, changed = r, r.wait()
+				if how.follow {
+					r.followers++
+				}
 			}
 			return nil
 		})
@@ -103,7 +121,12 @@ func (s *Service) look(ctx context.Context, key persistence.ExecutionKey, runID 
 		case <-s.ctx.Done():
 			err = errStopped
 		}
-		s.onRun(found, found.done)
+		s.onRun(found, func() {
+			found.done()
+			if how.follow {
+				found.followers--
+			}
+		})
 		if err != nil || expired {
 			return v, err
 		}
@@ -186,7 +209,7 @@ func (s *Service) GetWorkflowExecutionHistoryReverse(ctx context.Context, in *hi
 		runID = token.GetRunId()
 	}
 	key := workflowKey(in.GetNamespaceId(), req.GetExecution().GetWorkflowId())
-	v, err := s.look(ctx, key, runID, false, nil)
+	v, err := s.look(ctx, key, runID, looking{})
 	if err != nil {
 		return nil, err
 	}

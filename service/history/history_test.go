@@ -79,7 +79,8 @@ func TestHistoryTokens(t *testing.T) {
 	require.Equal(t, codes.InvalidArgument, code(err))
 }
 
-// The start of a task is not durable while the worker has the task: readers see it at the end, but no token passes it.
+// The start of a task is not durable while the worker has the task: readers see it at the end. For one who follows the run it is
+// made durable, so that his token can pass it.
 func TestProvisionalEvents(t *testing.T) {
 	h := startHost(t)
 	h.run("w")
@@ -89,11 +90,11 @@ func TestProvisionalEvents(t *testing.T) {
 
 	waiting, err := h.readHistory(&workflowservice.GetWorkflowExecutionHistoryRequest{Execution: execution("w", ""), WaitNewEvent: true})
 	require.NoError(t, err)
-	require.Len(t, waiting.History.Events, 2)
+	require.Len(t, waiting.History.Events, 3)
 	h.complete(task)
 	next, err := h.readHistory(&workflowservice.GetWorkflowExecutionHistoryRequest{Execution: execution("w", ""), WaitNewEvent: true, NextPageToken: waiting.NextPageToken})
 	require.NoError(t, err)
-	require.Equal(t, []string{"WorkflowTaskStarted", "WorkflowTaskCompleted"}, types(next.History.Events))
+	require.Equal(t, []string{"WorkflowTaskCompleted"}, types(next.History.Events))
 
 	require.NoError(t, h.signal("w", "s"))
 	_, err = h.RespondWorkflowTaskFailed(h.ctx, &historypb.RespondWorkflowTaskFailedRequest{
@@ -132,6 +133,43 @@ func TestWaitForNewEvents(t *testing.T) {
 		done := h.readAsync(ask)
 		require.NoError(t, h.signal("w", "s"))
 		require.Equal(t, []string{"WorkflowExecutionSignaled", "WorkflowTaskScheduled"}, types((<-done).GetHistory().GetEvents()))
+		require.Zero(t, h.waiters("w"))
+	})
+}
+
+// Who follows a run sees the start of a workflow task at once, whether he waits already or comes later; who waits for the close
+// only makes nobody write it.
+func TestFollowersSeeTheStartOfATask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := startHost(t)
+		h.ctx = t.Context()
+		h.run("w")
+		closing := h.readAsync(&workflowservice.GetWorkflowExecutionHistoryRequest{
+			Execution: execution("w", ""), WaitNewEvent: true, HistoryEventFilterType: enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT,
+		})
+		commits := h.db.Commits()
+		task := h.task()
+		require.Equal(t, commits, h.db.Commits())
+
+		ask := &workflowservice.GetWorkflowExecutionHistoryRequest{Execution: execution("w", ""), WaitNewEvent: true}
+		page, err := h.readHistory(ask)
+		require.NoError(t, err)
+		require.Equal(t, []string{"WorkflowExecutionStarted", "WorkflowTaskScheduled", "WorkflowTaskStarted"}, types(page.History.Events))
+		ask.NextPageToken = page.NextPageToken
+		done := h.readAsync(ask)
+		h.complete(task)
+		require.Equal(t, []string{"WorkflowTaskCompleted"}, types((<-done).History.Events))
+
+		require.NoError(t, h.signal("w", "s"))
+		page, err = h.readHistory(ask)
+		require.NoError(t, err)
+		require.Equal(t, []string{"WorkflowTaskCompleted", "WorkflowExecutionSignaled", "WorkflowTaskScheduled"}, types(page.History.Events))
+		ask.NextPageToken = page.NextPageToken
+		done = h.readAsync(ask)
+		task = h.task()
+		require.Equal(t, []string{"WorkflowTaskStarted"}, types((<-done).History.Events))
+		h.complete(task, completeWorkflow())
+		require.Equal(t, []string{"WorkflowExecutionCompleted"}, types((<-closing).History.Events))
 		require.Zero(t, h.waiters("w"))
 	})
 }

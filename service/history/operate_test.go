@@ -102,6 +102,20 @@ func TestReset(t *testing.T) {
 	require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED, h.describe("w", run).WorkflowExecutionInfo.Status)
 }
 
+// The start of a running task is a reset point like any other, though it is only in memory.
+func TestResetToARunningTask(t *testing.T) {
+	h := startHost(t)
+	base := h.run("w")
+	h.task()
+	run, err := h.reset("", 3)
+	require.NoError(t, err)
+	require.Equal(t, []string{"WorkflowExecutionStarted", "WorkflowTaskScheduled", "WorkflowTaskStarted", "WorkflowTaskFailed", "WorkflowExecutionTerminated"},
+		types(h.events("w", base)))
+	require.Equal(t, []string{"WorkflowExecutionStarted", "WorkflowTaskScheduled", "WorkflowTaskStarted", "WorkflowTaskFailed", "WorkflowTaskScheduled"},
+		types(h.events("w", run)))
+	h.complete(h.task(), completeWorkflow())
+}
+
 // A snapshot deletes the rows in which a timer fired while a task was running. A reset behind must not let it fire again.
 func TestResetAfterASnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	eventpb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
@@ -54,6 +55,12 @@ func (x *access) reset(req *workflowservice.ResetWorkflowExecutionRequest) (stri
 	}
 	if req.GetWorkflowExecution().GetRunId() != "" && current.state.Start.RequestId == req.GetRequestId() {
 		return current.id, nil // the same request again
+	}
+	if base.state.StartedInMemory(req.GetWorkflowTaskFinishEventId()) {
+		// Readers see this event: the history must have it before it can be the point.
+		if _, err := x.transition(base, func(tx *workflow.Tx) error { tx.FlushVolatile(); return nil }); err != nil {
+			return "", err
+		}
 	}
 	if err := base.state.CheckResetPoint(req.GetWorkflowTaskFinishEventId()); err != nil {
 		return "", err
@@ -228,16 +235,17 @@ func dropEnded(s *workflow.State, e *eventpb.HistoryEvent) {
 }
 
 // readLater reads what may be applied again: from the reset point on, also of the runs that followed the base. If the open run
-// is the last of them, what it ends with belongs to that.
+// is the last of them, what it ends with belongs to that. The children that the base initiated are told, too.
 func (x *access) readLater(base *run, from int64, open string, flushed []*eventpb.HistoryEvent) (later []*eventpb.HistoryEvent, err error) {
+	r := base
 	add := func(events []*eventpb.HistoryEvent) {
 		for _, e := range events {
-			if mayReapply(e) {
+			if mayReapply(e) || (r == base && e.EventType == enumspb.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED) {
 				later = append(later, e)
 			}
 		}
 	}
-	for r, n := base, 0; r != nil && n < resetChainMax; n++ {
+	for n := 0; r != nil && n < resetChainMax; n++ {
 		d := x.durableOf(r)
 		for from <= d.last {
 			events, err := d.read(x.ctx, from, d.last, historyPageMax)

@@ -31,8 +31,10 @@ type run struct {
 	// changed is closed when the history grows, the run closes, or the cached run is dropped; nil: nobody waits.
 	changed chan struct{}
 	waiters int
-	queries []*bufferedQuery
-	updates []*updateWait
+	// followers are those of the waiters that want every event.
+	followers int
+	queries   []*bufferedQuery
+	updates   []*updateWait
 	// notBefore keeps a wake-up that has failed from coming again at once.
 	notBefore time.Time
 	// dropped: this is no longer the run. Whoever waited looks again.
@@ -81,6 +83,9 @@ func (r *run) wait() <-chan struct{} {
 }
 
 func (r *run) done() { r.waiters-- }
+
+// startedInMemory tells whether a normal workflow task has been started, and the history does not have that yet.
+func (r *run) startedInMemory() bool { return r.state.StartedInMemory(r.state.Core.NextEventId) }
 
 // notify wakes whoever waits.
 func (r *run) notify() {

@@ -54,6 +54,9 @@ func (x *access) startTask(r *run, in workflow.TaskStart) (*taskReply, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.followers > 0 && r.startedInMemory() {
+		r.notify()
+	}
 	return x.replyWith(r, task, in.Sticky)
 }
 

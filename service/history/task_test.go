@@ -8,12 +8,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	commandpb "go.temporal.io/api/command/v1"
+	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	eventpb "go.temporal.io/api/history/v1"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	historypb "github.com/perdure/perdure/api/history/v1"
@@ -171,4 +173,18 @@ func TestRefusedCommandsAreRecorded(t *testing.T) {
 	require.Equal(t, codes.InvalidArgument, code(err))
 	require.Contains(t, types(h.events("w", "")), "WorkflowTaskFailed")
 	require.EqualValues(t, 2, h.task().Attempt)
+}
+
+// Describe shows what the worker that completed the last task said it is.
+func TestWorkerVersionIsShown(t *testing.T) {
+	h := startHost(t)
+	h.run("w")
+	for _, stamp := range []*commonpb.WorkerVersionStamp{{BuildId: "one"}, {BuildId: "two"}, nil} {
+		_, err := h.respond(&workflowservice.RespondWorkflowTaskCompletedRequest{
+			TaskToken: h.task().TaskToken, WorkerVersionStamp: stamp,
+		})
+		require.NoError(t, err)
+		require.True(t, proto.Equal(stamp, h.describe("w", "").WorkflowExecutionInfo.MostRecentWorkerVersionStamp))
+		require.NoError(t, h.signal("w", "next"))
+	}
 }
