@@ -10,7 +10,7 @@ SOAK ?= 1h
 # What `make faults-short` injects: kill -9 of each kind of process and of all, freezes, graceful stops, PostgreSQL restarts, a soak.
 FAULTS_SHORT = ^Test(Link|Kill|KillEverything|Freeze|GracefulStopsAreNotSeen|GracefulStopOfAFrontend|PostgresRestarts|Soak)$$
 
-.PHONY: help build run test faults faults-short race check vet generated tidy proto compose-test chart-test soak bench clean postgres
+.PHONY: help build run test test-packages test-binaries faults faults-short race check vet generated tidy proto compose-test chart-test soak bench clean postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,10 +24,13 @@ run: ## run the development server with the example's worker: API on :7233, Web 
 postgres: # installs a PostgreSQL server and PgBouncer if the machine has none; the tests start private ones
 	@scripts/postgres-install
 
-test: postgres ## run all tests; needs nothing but Go: PostgreSQL and PgBouncer are installed if they are missing
+test: test-packages test-binaries faults-short ## run all tests; needs nothing but Go: PostgreSQL and PgBouncer are installed if they are missing
+
+test-packages: postgres ## the part of it that stays within one process
 	$(GO) test -timeout $(TEST_TIMEOUT) $$($(GO) list ./... | grep -v /test/)
+
+test-binaries: postgres ## the part of it that drives the binaries
 	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -p 1 $$($(GO) list ./test/... | grep -v /test/faults)
-	$(MAKE) faults-short
 
 faults: postgres ## break a running cluster in every way and count what is left (ten minutes)
 	$(GO) test -count=1 -timeout 30m -v ./test/faults
