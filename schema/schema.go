@@ -1,6 +1,10 @@
 // Package schema owns the tables: versioned migrations for both databases, embedded in the binary. A migration that has been released
 // is never edited; a change is a new file. The stores apply what is missing, each migration in one transaction with the row of
 // schema_version that records it.
+//
+// Expand, then contract: during an upgrade, binaries of the version before run on the schema of this one, and may be started on it. A
+// migration that leaves them all that they use says so in its first line, "-- compatible-from: N", N being the oldest schema version
+// whose binaries still work. What they use is removed by a migration of a later release.
 package schema
 
 import (
@@ -21,6 +25,8 @@ type Migration struct {
 	Version int    // from 1, without gaps
 	Name    string // of the file, without number and suffix
 	SQL     string // one or more statements
+	// CompatibleFrom is the oldest version whose binaries still work on this one. Without the line in the file it is Version itself.
+	CompatibleFrom int
 }
 
 // Postgres returns the migrations of PostgreSQL in order.
@@ -62,9 +68,25 @@ func read(fsys fs.FS, dialect string) ([]Migration, error) {
 			return nil, fmt.Errorf("migration %s/%s: %w", dialect, entry.Name(), err)
 		}
 		migration.SQL = string(text)
+		if migration.CompatibleFrom, err = compatibleFrom(migration); err != nil {
+			return nil, fmt.Errorf("migration %s/%s: %w", dialect, entry.Name(), err)
+		}
 		migrations = append(migrations, migration)
 	}
 	return migrations, nil
+}
+
+func compatibleFrom(m Migration) (int, error) {
+	first, _, _ := strings.Cut(m.SQL, "\n")
+	value, ok := strings.CutPrefix(first, "-- compatible-from: ")
+	if !ok {
+		return m.Version, nil
+	}
+	from, err := strconv.Atoi(value)
+	if err != nil || from < 1 || from > m.Version {
+		return 0, fmt.Errorf("it cannot be compatible from version %q on", value)
+	}
+	return from, nil
 }
 
 // parseName takes names of the form 0001_initial.sql.

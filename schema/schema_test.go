@@ -23,6 +23,22 @@ func TestCallersCannotChangeTheMigrations(t *testing.T) {
 	require.NotEmpty(t, SQLite()[0].SQL)
 }
 
+func TestCompatibility(t *testing.T) {
+	fsys := fstest.MapFS{
+		"db/0001_a.sql": &fstest.MapFile{Data: []byte("SELECT 1;")},
+		"db/0002_b.sql": &fstest.MapFile{Data: []byte("-- compatible-from: 1\nSELECT 1;")},
+	}
+	migrations, err := read(fsys, "db")
+	require.NoError(t, err)
+	require.Equal(t, 1, migrations[0].CompatibleFrom)
+	require.Equal(t, 1, migrations[1].CompatibleFrom)
+	for _, bad := range []string{"0", "3", "one", ""} {
+		fsys["db/0002_b.sql"] = &fstest.MapFile{Data: []byte("-- compatible-from: " + bad + "\nSELECT 1;")}
+		_, err := read(fsys, "db")
+		require.Error(t, err, bad)
+	}
+}
+
 func TestBadFileNamesAreRefused(t *testing.T) {
 	for name, files := range map[string][]string{
 		"gap":       {"0001_a.sql", "0003_b.sql"},

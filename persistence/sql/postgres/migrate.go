@@ -22,10 +22,12 @@ var ErrSchema = errors.New("postgres: schema version")
 // SchemaStatus is the version of a database's schema (0: none) and the one that this binary works with.
 type SchemaStatus struct {
 	Database, Binary int
+	// CompatibleFrom is the oldest version whose binaries work with the database's: during an upgrade, an older one may be started again.
+	CompatibleFrom int
 }
 
-// Migrate brings the schema of a database up to date. It is safe to run at the same time in many processes. A schema that is newer than
-// the binary is ErrSchema.
+// Migrate brings the schema of a database up to date. It is safe to run at the same time in many processes. A schema that is too
+// new for the binary is ErrSchema.
 func Migrate(ctx context.Context, opts Options) (SchemaStatus, error) {
 	return withConn(ctx, opts, migrate)
 }
@@ -94,6 +96,8 @@ func (s *Store) checkSchema(ctx context.Context) error {
 
 func (s SchemaStatus) check() error {
 	switch {
+	case s.Database > s.Binary && s.Binary >= s.CompatibleFrom:
+		return nil
 	case s.Database > s.Binary:
 		return fmt.Errorf("%w: the database has version %d, this binary knows versions up to %d; use a newer binary", ErrSchema, s.Database, s.Binary)
 	case s.Database < s.Binary:
@@ -136,11 +140,15 @@ func applyNext(ctx context.Context, tx pgx.Tx) error {
 	if version >= len(migrations) {
 		return nil
 	}
+	if _, err := tx.Exec(ctx, "ALTER TABLE schema_version ADD COLUMN IF NOT EXISTS compatible_from int4"); err != nil {
+		return err
+	}
 	next := migrations[version]
 	if _, err := tx.Conn().PgConn().Exec(ctx, next.SQL).ReadAll(); err != nil {
 		return fmt.Errorf("version %d (%s): %w", next.Version, next.Name, err)
 	}
-	_, err := tx.Exec(ctx, "INSERT INTO schema_version (version, name) VALUES ($1, $2)", next.Version, next.Name)
+	_, err := tx.Exec(ctx, "INSERT INTO schema_version (version, name, compatible_from) VALUES ($1, $2, $3)",
+		next.Version, next.Name, next.CompatibleFrom)
 	return err
 }
 
@@ -153,6 +161,8 @@ func readStatus(ctx context.Context, conn *pgx.Conn) (SchemaStatus, error) {
 	if !exists {
 		return status, nil
 	}
-	err := conn.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM schema_version").Scan(&status.Database)
+	// As JSON, because the first databases lack the column.
+	const sqlStatus = `SELECT coalesce(max(version), 0), coalesce(max(coalesce((to_jsonb(s) ->> 'compatible_from')::int4, version)), 0) FROM schema_version AS s`
+	err := conn.QueryRow(ctx, sqlStatus).Scan(&status.Database, &status.CompatibleFrom)
 	return status, readError("read the schema version", err)
 }

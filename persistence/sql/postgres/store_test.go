@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -60,6 +61,34 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 		require.ErrorIs(t, err, ErrSchema)
 		require.ErrorContains(t, err, "newer binary")
 	}
+}
+
+// During an upgrade, a process of the version before may be started again.
+func TestNewerSchemaThatIsCompatible(t *testing.T) {
+	ctx := context.Background()
+	url := database(t)
+	conn := connect(t, url)
+	future := func(version, compatibleFrom int) {
+		_, err := conn.Exec(ctx, "INSERT INTO schema_version (version, name, compatible_from) VALUES ($1, 'future', $2)", version, compatibleFrom)
+		require.NoError(t, err)
+	}
+	known := len(schema.Postgres())
+	future(known+1, known)
+	for _, migrate := range []bool{false, true} {
+		s, err := Open(ctx, Options{URL: url, Migrate: migrate})
+		require.NoError(t, err)
+		require.NoError(t, s.Close())
+	}
+	future(known+2, known+1)
+	future(known+3, known)
+	_, err := Open(ctx, Options{URL: url, Migrate: true})
+	require.ErrorContains(t, err, "newer binary", "one of the migrations is too much for it")
+
+	_, err = conn.Exec(ctx, "DELETE FROM schema_version WHERE version > $1; ALTER TABLE schema_version DROP COLUMN compatible_from", pgx.QueryExecModeSimpleProtocol, known)
+	require.NoError(t, err)
+	s, err := Open(ctx, Options{URL: url})
+	require.NoError(t, err, "a database from before there was the column")
+	require.NoError(t, s.Close())
 }
 
 func TestUnreachableServer(t *testing.T) {
