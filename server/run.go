@@ -20,6 +20,7 @@ import (
 
 // Run runs services on PostgreSQL until ctx ends.
 func Run(ctx context.Context, o Options, services Services) error {
+	tuneGC()
 	log, err := NewLogger(o.LogLevel, o.LogFormat)
 	if err != nil {
 		return err

@@ -50,7 +50,7 @@ func NewServer(cfg ServerConfig, chain *Chain, workflow workflowservice.Workflow
 		receiveMax = ReceiveBytesMaxDefault
 	}
 	options := []grpc.ServerOption{
-		grpc.UnaryInterceptor(chain.Intercept),
+		grpc.ChainUnaryInterceptor(chain.Intercept, sendSmallPlain),
 		grpc.InTapHandle(chain.load.tap),
 		grpc.MaxRecvMsgSize(receiveMax),
 		grpc.MaxConcurrentStreams(streamsMax),
