@@ -93,6 +93,8 @@ func backlogRow(t *testing.T, key persistence.TaskKey, id string) persistence.Ba
 }
 
 // newBacklog is one whose row has just been taken.
+func freshTask() *task { return &task{level: 3, data: &statepb.Task{}} }
+
 func newBacklog(t *testing.T, epoch persistence.Epoch) *backlog {
 	b := &backlog{}
 	_, err := b.take(&persistence.Queue{Epoch: epoch})
@@ -106,7 +108,7 @@ func TestRowsGoToMemoryOnce(t *testing.T) {
 		return []persistence.BacklogTask{backlogRow(t, key, "w")}
 	}
 	written := func(b *backlog, _ *backlogLevel, key persistence.TaskKey) int {
-		if b.written(key, &statepb.Task{}) != nil {
+		if b.written(key, freshTask(), true) {
 			return 1
 		}
 		return 0
@@ -164,7 +166,7 @@ func TestTooManyMissedRowsAreReadAgain(t *testing.T) {
 	generation := l.generation
 	l.reading = true
 	for range missedRowsMax + 1 {
-		require.Nil(t, b.written(b.nextKey(3, 0), &statepb.Task{}))
+		require.False(t, b.written(b.nextKey(3, 0), freshTask(), true))
 	}
 	require.Empty(t, l.loaded(nil, true, generation))
 	require.False(t, l.caughtUp)
@@ -180,7 +182,9 @@ func TestTrimKeepsTheFirstRows(t *testing.T) {
 	for i := range loadedTasksMax + readPage + 2 {
 		l.caughtUp = true
 		if key := rowKey(int64(i + 1)); l.hasRoom(1) {
-			all = append(all, b.written(key, &statepb.Task{}))
+			t := freshTask()
+			b.written(key, t, true)
+			all = append(all, t)
 		} else {
 			all = append(all, l.load(key, &statepb.Task{}))
 		}
@@ -229,11 +233,11 @@ func TestANewLeaseReadsAgain(t *testing.T) {
 	l := b.levels[2]
 	l.caughtUp = true
 	first := b.nextKey(3, 0)
-	require.NotNil(t, b.written(first, &statepb.Task{}))
+	require.True(t, b.written(first, freshTask(), true))
 	require.True(t, l.acks.ack(first))
 	l.stored--
 	second := b.nextKey(3, 0)
-	require.NotNil(t, b.written(second, &statepb.Task{}))
+	require.True(t, b.written(second, freshTask(), true))
 
 	_, err := b.take(&persistence.Queue{Epoch: 2})
 	require.NoError(t, err)

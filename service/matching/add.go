@@ -62,7 +62,7 @@ func (s *Service) addTask(ctx context.Context, req *matchingpb.AddTaskRequest) (
 	}
 	var result string
 	if req.GetForwardedFrom() != nil {
-		result, err = p.addForwarded(ctx, req.GetTask())
+		result, err = p.addForwarded(ctx, req.GetTask(), req.GetDue())
 	} else {
 		result, err = p.add(ctx, req.GetTask())
 	}
@@ -87,7 +87,7 @@ func (p *partition) countsForAdd() (counts *matchingpb.PartitionCounts, redirect
 
 // add offers a task on this partition.
 func (p *partition) add(ctx context.Context, data *statepb.Task) (string, error) {
-	t, result, err := p.offer(data, false)
+	t, result, err := p.offer(data, arrival{})
 	if err != nil || result != "" {
 		return result, err
 	}
@@ -96,7 +96,7 @@ func (p *partition) add(ctx context.Context, data *statepb.Task) (string, error)
 	}
 	wait := syncMatchWait
 	if p.forwards() {
-		wait = p.localWait(&p.polled)
+		wait = p.localWait(p.polled)
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -108,8 +108,12 @@ func (p *partition) add(ctx context.Context, data *statepb.Task) (string, error)
 			if p.key.sticky {
 				continue // it waits for its worker only
 			}
-			if p.withdrawUntried(t) {
-				return p.addElsewhere(ctx, t)
+			if p.forwards() {
+				if p.withdrawUntried(t) {
+					return p.addElsewhere(ctx, t)
+				}
+			} else if w, err := p.storeWaiting(t); w != nil || err != nil {
+				return p.awaitStored(ctx, t, w, err)
 			}
 			timer.Reset(syncMatchWait) // a poll has it; it may yet come back untried
 		case <-ctx.Done():
@@ -120,13 +124,11 @@ func (p *partition) add(ctx context.Context, data *statepb.Task) (string, error)
 
 // addElsewhere is what becomes of a task that no poll here wants: the parent may have one, else it is stored.
 func (p *partition) addElsewhere(ctx context.Context, t *task) (string, error) {
-	if p.forwards() {
-		ctx, cancel := context.WithTimeout(ctx, syncMatchWait)
-		matched, _ := p.forwardTask(ctx, t.data) // after an error it is stored: started twice it is obsolete once
-		cancel()
-		if matched {
-			return addMatched, nil
-		}
+	wait, cancel := context.WithTimeout(ctx, syncMatchWait)
+	matched, _ := p.forwardTask(wait, t.data, p.isDue(t)) // after an error it is stored: started twice it is obsolete once
+	cancel()
+	if matched {
+		return addMatched, nil
 	}
 	return p.spool(ctx, t)
 }
@@ -145,8 +147,8 @@ func (p *partition) addEnded(ctx context.Context, t *task) (string, error) {
 }
 
 // addForwarded offers another partition's task here, and further up, until shortly before the caller's deadline.
-func (p *partition) addForwarded(ctx context.Context, data *statepb.Task) (string, error) {
-	t, result, err := p.offer(data, true)
+func (p *partition) addForwarded(ctx context.Context, data *statepb.Task, due bool) (string, error) {
+	t, result, err := p.offer(data, arrival{forwarded: true, due: due})
 	if err != nil || result != "" {
 		return result, err
 	}
@@ -172,7 +174,7 @@ func (p *partition) addForwarded(ctx context.Context, data *statepb.Task) (strin
 				continue
 			}
 			if p.forwards() {
-				if matched, err := p.forwardTask(ctx, data); matched || err != nil {
+				if matched, err := p.forwardTask(ctx, data, due); matched || err != nil {
 					return addMatched, err
 				}
 			}
@@ -194,8 +196,12 @@ func (o outcome) added() (string, error) {
 	}
 }
 
+// arrival is how a task comes: from its adder, or forwarded, and then perhaps due there.
+type arrival struct{ forwarded, due bool }
+
 // offer lets the task wait in memory and matches it if a poll waits. A task that is not offered is to be stored at once.
-func (p *partition) offer(data *statepb.Task, forwarded bool) (*task, string, error) {
+func (p *partition) offer(data *statepb.Task, from arrival) (*task, string, error) {
+	forwarded := from.forwarded
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -216,8 +222,17 @@ func (p *partition) offer(data *statepb.Task, forwarded bool) (*task, string, er
 	}
 	t := &task{source: sourceFresh, level: level, data: data, forwarded: forwarded, outcome: make(chan outcome, 1)}
 	t.key = p.newKey(level, data)
-	// A forwarded task has its turn among the tasks here, however old they are.
-	if !p.key.sticky && (crowded || !forwarded && p.matcher.behind(level, now)) {
+	if fair := &p.matcher.lane(level).fair; from.due {
+		t.key.Pass = fair.now // its key may be ahead here, for what it got from others
+	}
+	// A forwarded task has its turn among the tasks here, however old they are; one that goes before all of them is let in when there
+	// are too many.
+	switch {
+	case p.key.sticky:
+	case !forwarded && p.matcher.behind(level, now):
+		t.ordered = true
+		return t, "", nil
+	case crowded && !(forwarded && p.matcher.goesFirst(t) && p.matcher.fresh < 2*p.service.config.WaitingTasksMax):
 		return t, "", nil
 	}
 	t.offered = true
@@ -248,9 +263,31 @@ func (p *partition) withdrawUntried(t *task) bool {
 	return t.startID == "" && p.matcher.remove(t)
 }
 
+// spool stores a task that does not wait here.
 func (p *partition) spool(ctx context.Context, t *task) (string, error) {
-	if err := p.store(ctx, t.level, t.key.Pass, t.data); err != nil {
+	w, err := p.storeTask(t)
+	return p.awaitStored(ctx, t, w, err)
+}
+
+// awaitStored waits until a task is stored, or has met a poll before.
+func (p *partition) awaitStored(ctx context.Context, t *task, w *pendingWrite, err error) (string, error) {
+	if err != nil {
 		return addFailed, err
 	}
-	return addStored, nil
+	select {
+	case o := <-t.outcome:
+		return o.added()
+	case err := <-w.done:
+		if err == nil {
+			return addStored, nil
+		}
+		select {
+		case o := <-t.outcome: // just in time
+			return o.added()
+		default:
+			return addFailed, err
+		}
+	case <-ctx.Done():
+		return addFailed, contextError(ctx) // it may be stored all the same; then it is there twice, which is harmless
+	}
 }

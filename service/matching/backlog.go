@@ -30,9 +30,7 @@ type backlog struct {
 
 // pendingWrite is a task to store, with the caller that waits for it.
 type pendingWrite struct {
-	level int16
-	pass  int64
-	data  *statepb.Task
+	task  *task
 	bytes []byte
 	tries int
 	// done gets one value. Its buffer is 1: the sender never waits.
@@ -104,45 +102,67 @@ func (b *backlog) nextKey(level int16, pass int64) persistence.TaskKey {
 	return persistence.TaskKey{Level: level, Pass: pass, ID: b.firstID() | b.counter}
 }
 
-// nextBatch takes the next tasks to write off the line.
+// nextBatch takes the next tasks to write off the line, but for those that have met a poll in the meantime.
 func (b *backlog) nextBatch() []*pendingWrite {
-	n := min(len(b.pending), writeBatchMax)
-	batch := b.pending[:n:n]
-	b.pending = b.pending[n:]
+	var batch []*pendingWrite
+	for len(b.pending) > 0 && len(batch) < writeBatchMax {
+		if w := b.pending[0]; !w.task.finished {
+			batch = append(batch, w)
+		}
+		b.pending = b.pending[1:]
+	}
 	if len(b.pending) == 0 {
 		b.pending = nil
 	}
 	return batch
 }
 
-// written notes a committed task. It returns a task for the matcher if the task belongs in memory now, nil if it will be, or
-// has been, read.
-func (b *backlog) written(key persistence.TaskKey, data *statepb.Task) *task {
+// written notes the committed row of a task; waits: no poll has the task, nor has one had it. It is true if the task is the row's from
+// now on, and false if the row will be, or has been, read as another.
+func (b *backlog) written(key persistence.TaskKey, t *task, waits bool) bool {
 	l := b.levels[key.Level-1]
 	l.stored++
 	_, tracked := l.acks.find(key)
 	switch {
 	case tracked:
-		return nil // the reader was faster
+		return false // the reader was faster
 	case !before(l.read, key), l.caughtUp && l.hasRoom(1):
-		return l.load(key, data)
+		l.advance(key)
+	case (!waits || t.startID != "") && len(l.acks.rows) < trackedTasksMax:
+		// A poll has it: the reader will find that the row is known.
 	case l.reading && len(l.missed) < missedRowsMax:
-		l.missed = append(l.missed, missedRow{key, data})
+		l.missed = append(l.missed, missedRow{key, t.data})
+		return false
 	case l.reading:
 		l.goBack(l.read)
+		return false
 	default:
 		l.caughtUp = false
+		return false
 	}
-	return nil
+	l.own(key, t, waits)
+	return true
+}
+
+// own makes a task that of a row.
+func (l *backlogLevel) own(key persistence.TaskKey, t *task, waits bool) {
+	t.source, t.key = sourceBacklog, key
+	l.acks.track(key, t)
+	if waits {
+		l.waiting++
+	}
+}
+
+func (l *backlogLevel) advance(to persistence.TaskKey) {
+	if before(l.read, to) {
+		l.read = to
+	}
 }
 
 func (l *backlogLevel) load(key persistence.TaskKey, data *statepb.Task) *task {
-	if before(l.read, key) {
-		l.read = key
-	}
-	t := &task{source: sourceBacklog, level: l.level, key: key, data: data}
-	l.acks.track(key, t)
-	l.waiting++
+	l.advance(key)
+	t := &task{level: l.level, data: data}
+	l.own(key, t, true)
 	return t
 }
 
@@ -175,6 +195,9 @@ func (l *backlogLevel) loaded(rows []persistence.BacklogTask, complete bool, gen
 		if _, tracked := l.acks.find(m.key); !tracked && (complete || !before(l.read, m.key)) {
 			tasks = append(tasks, l.load(m.key, m.data))
 		}
+	}
+	if n := len(l.acks.rows); complete && n > 0 {
+		l.advance(l.acks.rows[n-1].key)
 	}
 	return tasks
 }

@@ -109,6 +109,11 @@ func TestTheNumberOfFairnessKeysIsBounded(t *testing.T) {
 
 // goWork polls with workers until the bubble's test ends, and tells the order of the tasks.
 func (h *hosts) goWork(workers int, partitions int32, each time.Duration) (order func() []string, stop func()) {
+	return h.goWorkAt(workers, each, func(worker int) int32 { return int32(worker) % partitions })
+}
+
+// goWorkAt is goWork with polls of each worker at one partition.
+func (h *hosts) goWorkAt(workers int, each time.Duration, at func(worker int) int32) (order func() []string, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var mu sync.Mutex
 	var got []string
@@ -117,7 +122,7 @@ func (h *hosts) goWork(workers int, partitions int32, each time.Duration) (order
 		running.Go(func() {
 			for ctx.Err() == nil {
 				poll, end := context.WithTimeout(ctx, time.Minute)
-				id, err := h.poll(poll, int32(i)%partitions, -1)
+				id, err := h.poll(poll, at(i), -1)
 				end()
 				if err == nil && id != "" {
 					mu.Lock()

@@ -474,10 +474,13 @@ func (f *fixture) spool(priority int32, ids ...string) {
 	require.NoError(f.t, err)
 	defer p.leave()
 	for _, id := range ids {
+		data := newTask(id, priority)
 		p.mu.Lock()
-		key := p.newKey(levelOf(priority), newTask(id, priority))
+		key := p.newKey(levelOf(priority), data)
 		p.mu.Unlock()
-		require.NoError(f.t, p.store(ctx, key.Level, key.Pass, newTask(id, priority)))
+		result, err := p.spool(ctx, &task{level: key.Level, key: key, data: data, ordered: true, outcome: make(chan outcome, 1)})
+		require.NoError(f.t, err)
+		require.Equal(f.t, addStored, result)
 	}
 }
 

@@ -31,6 +31,8 @@ const (
 	// forwardWait is how long a stored task waits at the parent. forwardMargin is how long before its end the parent answers.
 	forwardWait   = 30 * time.Second
 	forwardMargin = 50 * time.Millisecond
+	// forwardGrace is how much longer than a forwarded poll its call may take.
+	forwardGrace = 1500 * time.Millisecond
 	// forwardRetryDelay is the pause after an attempt that failed or was refused.
 	forwardRetryDelay = 100 * time.Millisecond
 	// refusalsMax is how often that pause doubles while the parent refuses stored tasks: too many wait there.
@@ -64,17 +66,20 @@ func (p *partition) localWait(counterparts *rate) time.Duration {
 }
 
 // forwardTask offers a task at the parent until the context's deadline. An error leaves open whether a poll got it.
-func (p *partition) forwardTask(ctx context.Context, data *statepb.Task) (matched bool, err error) {
+func (p *partition) forwardTask(ctx context.Context, data *statepb.Task, due bool) (matched bool, err error) {
 	p.service.metrics.forwarded.WithLabelValues("task").Inc()
 	response, err := p.service.peers.AddTask(ctx, &matchingpb.AddTaskRequest{
-		Partition: p.parent(), Task: data, ForwardedFrom: p.key.proto(),
+		Partition: p.parent(), Task: data, ForwardedFrom: p.key.proto(), Due: due,
 	})
 	return response.GetMatched(), err
 }
 
-// forwardPoll waits at the parent. The response is that of a task which has been started for the poll, or empty. A poll that ends
-// early ends everywhere.
-func (p *partition) forwardPoll(ctx context.Context, call pollCall) (proto.Message, error) {
+// forwardPoll waits at the parent until end. The response is that of a task which has been started for the poll, or empty. A poll that
+// ends early ends everywhere. before, if set, is what the task must go before. The call itself may take longer, by forwardGrace: a task
+// that the poll gets at the last moment is still to be started, and an answer that finds nobody is a task lost.
+func (p *partition) forwardPoll(ctx context.Context, call pollCall, end time.Time, before *turn) (proto.Message, error) {
+	ctx, cancel := context.WithDeadline(ctx, end.Add(forwardGrace))
+	defer cancel()
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -86,7 +91,7 @@ func (p *partition) forwardPoll(ctx context.Context, call pollCall) (proto.Messa
 	p.away[call.poll] = struct{}{}
 	p.mu.Unlock()
 	p.service.metrics.forwarded.WithLabelValues("poll").Inc()
-	response, err := call.forward(ctx, p.parent(), p.key.proto())
+	response, err := call.forward(ctx, forwardedPoll{to: p.parent(), from: p.key.proto(), before: before, wait: end.Sub(p.service.now())})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.away, call.poll)
@@ -118,18 +123,19 @@ func (p *partition) wantForward() {
 	if !p.forwards() || p.closed {
 		return
 	}
-	for p.forwarding < p.forwardsMax() && p.matcher.polls.Len() == 0 {
-		t := p.takeStored()
-		if t == nil {
+	for p.matcher.polls.Len() == 0 {
+		t := p.firstStored()
+		if t == nil || p.forwarding >= p.forwardsMax() && !p.goesAhead(t) {
 			return
 		}
-		p.forwarding++
+		due := p.matcher.turnOf(t).due
+		p.takeOut(t)
 		ctx := p.life()
 		wait := forwardWait
 		if p.matcher.purse.keys {
 			wait = forwardKeysWait
 		}
-		p.service.spawn(func() { p.forwardStored(ctx, t, wait) })
+		p.service.spawn(func() { p.forwardStored(ctx, t, due, wait) })
 	}
 }
 
@@ -146,9 +152,22 @@ func (p *partition) forwardsMax() int {
 	return forwardTasksMax
 }
 
-// takeStored takes the first stored task out of the line; nil: there is none. Where keys are limited, only some tasks of a key wait
+// goesAhead is true if a task goes before all that wait at the parent already. Locked by the caller.
+func (p *partition) goesAhead(t *task) bool {
+	if p.forwarding >= forwardKeysMax {
+		return false
+	}
+	for _, n := range p.forwardedLevels[:t.level-1] {
+		if n > 0 {
+			return false
+		}
+	}
+	return p.forwardedLevels[t.level-1] == 0 || p.matcher.turnOf(t).due && p.forwardedKeys[t.fairnessKey()] == 0
+}
+
+// firstStored is the first stored task that may be forwarded; nil: there is none. Where keys are limited, only some tasks of a key wait
 // at the parent at a time: they may wait for long, and others are not to wait behind them. Locked by the caller.
-func (p *partition) takeStored() *task {
+func (p *partition) firstStored() *task {
 	for _, l := range p.matcher.lanes {
 		if l == nil {
 			continue
@@ -158,34 +177,36 @@ func (p *partition) takeStored() *task {
 				l.park(t)
 				continue
 			}
-			return p.takeOut(t)
+			return t
 		}
 		for key, parked := range l.parked {
 			if t := parked.first(); t.source == sourceBacklog && p.forwardedKeys[key] < forwardKeyMax {
-				return p.takeOut(t)
+				return t
 			}
 		}
 	}
 	return nil
 }
 
-func (p *partition) takeOut(t *task) *task {
+// takeOut takes a stored task out of the line to forward it. Locked by the caller.
+func (p *partition) takeOut(t *task) {
 	p.matcher.remove(t)
 	p.level(t).waiting--
 	if p.forwardedKeys == nil {
 		p.forwardedKeys = make(map[string]int)
 	}
+	p.forwarding++
+	p.forwardedLevels[t.level-1]++
 	p.forwardedKeys[t.fairnessKey()]++
-	return t
 }
 
 // forwardStored offers a stored task at the parent. If no poll gets it there, it is back in the line.
-func (p *partition) forwardStored(ctx context.Context, t *task, longest time.Duration) {
+func (p *partition) forwardStored(ctx context.Context, t *task, due bool, longest time.Duration) {
 	begun := p.service.now()
 	wait, cancel := context.WithTimeout(ctx, longest)
 	matched := false
 	if t.data != nil { // else it cannot be sent; a poll here finds out
-		matched, _ = p.forwardTask(wait, t.data)
+		matched, _ = p.forwardTask(wait, t.data, due)
 	}
 	cancel()
 	hungry := matched && p.service.now().Sub(begun) < 2*forwardHold
@@ -206,6 +227,7 @@ func (p *partition) forwardStored(ctx context.Context, t *task, longest time.Dur
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.forwarding--
+	p.forwardedLevels[t.level-1]--
 	if p.forwardedKeys[t.fairnessKey()]--; p.forwardedKeys[t.fairnessKey()] == 0 {
 		delete(p.forwardedKeys, t.fairnessKey())
 	}

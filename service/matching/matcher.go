@@ -10,11 +10,13 @@ import (
 // use; its partition guards it.
 type matcher struct {
 	polls list.List // of *poll
-	lanes [levelMax]*lane
+	// choosy is the number of polls that want only what goes before something.
+	choosy int
+	lanes  [levelMax]*lane
 	// cap is the system's: nil where dispatch is not limited, on sticky queues. It does not count where the queue has a limit.
 	cap   *bucket
 	purse purse
-	// fresh and queries are the numbers of tasks that wait; arrivals numbers the fresh ones.
+	// fresh and queries are the numbers of tasks that wait, but for fresh ones that are being stored; arrivals numbers the fresh ones.
 	fresh    int
 	queries  int
 	arrivals int64
@@ -71,7 +73,12 @@ func (m *matcher) lane(level int16) *lane {
 	return l
 }
 
-func (m *matcher) addPoll(p *poll) { p.element = m.polls.PushBack(p) }
+func (m *matcher) addPoll(p *poll) {
+	p.element = m.polls.PushBack(p)
+	if p.before != nil {
+		m.choosy++
+	}
+}
 
 // removePoll ends the wait of a poll. It is false if the poll does not wait any more: it has been given something.
 func (m *matcher) removePoll(p *poll) bool {
@@ -80,6 +87,9 @@ func (m *matcher) removePoll(p *poll) bool {
 	}
 	m.polls.Remove(p.element)
 	p.element = nil
+	if p.before != nil {
+		m.choosy--
+	}
 	return true
 }
 
@@ -92,7 +102,9 @@ func (m *matcher) add(t *task) {
 		t.element = l.queries.PushBack(t)
 		return
 	case sourceFresh:
-		m.fresh++
+		if !t.storing {
+			m.fresh++
+		}
 		if t.key.ID == 0 {
 			m.arrivals++
 			t.key.ID = m.arrivals
@@ -127,7 +139,7 @@ func (m *matcher) remove(t *task) bool {
 	if !t.remove() {
 		return false
 	}
-	if t.source == sourceFresh {
+	if t.source == sourceFresh && !t.storing {
 		m.fresh--
 	}
 	if len(l.parked) > 0 {

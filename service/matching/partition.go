@@ -28,71 +28,76 @@ type partition struct {
 
 	mu      sync.Mutex
 	matcher matcher
-	// closed: the partition is no longer in the service's map; callers look it up again.
-	closed bool
-	// loaded: it is known whether there is a backlog. loading is closed when the running attempt to find out ends.
-	loaded   bool
-	loading  chan struct{}
-	loadErr  error
-	backlog  *backlog // nil: nothing is stored, as far as this process knows
-	writing  bool     // the writer runs
-	reading  bool     // the reader runs
-	flushDue bool
+	// loading is closed when the running attempt to find out whether there is a backlog ends.
+	loading chan struct{}
+	loadErr error
+	backlog *backlog // nil: nothing is stored, as far as this process knows
 	// flushTimer and wakeTimer are armed while rows wait for deletion, or a task for the rate limit.
 	flushTimer *time.Timer
 	wakeTimer  *time.Timer
-	// passesDue: the metadata should say where fairness keys are. goodbyeDue: it should say that no more tokens are given out.
-	passesDue, goodbyeDue bool
 	// renewing: the row is to be written to prove that it is still this process's. It has no lock.
 	renewing atomic.Bool
-	// renewLater: that has failed and is tried again with the next deletion.
-	renewLater bool
 
 	// settings and worker are what is known of the queue as a whole.
 	settings settings
 	worker   workerLimit
-	// wanted are the tokens that tasks wait for. fetching: they are being asked for; reportDue: the root is to be
-	// told of the workers' limit.
+	// wanted are the tokens that tasks wait for.
 	wanted map[string]int
 	// held, if set, is closed when no task waits for the queue's limit any more: polls that wait for that may go to the parent.
-	held      chan struct{}
-	fetching  bool
-	reportDue bool
+	held chan struct{}
 	// keyWeights is nil on a sticky queue.
 	keyWeights *keyWeights
-	// told: the root has said what limits the queue has. Until then another partition asks for every token.
-	told bool
 	// limiter gives out the queue's tokens: of a root, once the queue has a limit. earlier is what the row said of its earlier
 	// owner when it was taken, at takenAt; tokensLeft what the limiter had left when it was stopped.
 	limiter    *limiter
 	earlier    *statepb.TaskQueue
 	takenAt    time.Time
 	tokensLeft map[string]float64
-	// traffic is tasks added and dispatched, polled the polls that came lately.
+	// traffic is tasks added and dispatched, polled the polls that came lately, where it matters: at one with a parent.
 	traffic meter
-	polled  rate
+	polled  *rate
 	// away are the polls that wait at the parent, forwarding the number of stored tasks that do.
 	away       map[*poll]struct{}
 	forwarding int
-	// forwardedKeys is that number by fairness key.
-	forwardedKeys map[string]int
-	refusals      int  // of stored tasks by the parent, in a row
-	parentHungry  bool // the parent took the last one at once
-	// monitoring: the root talks to the other partitions, at once when kicked. extra is the number after the last partition that
-	// had a row when this root was loaded.
-	monitoring bool
-	kick       chan struct{}
-	extra      int32
+	// forwardedKeys and forwardedLevels are that number by fairness key and by level.
+	forwardedKeys   map[string]int
+	forwardedLevels [levelMax]uint8
+	refusals        int8 // of stored tasks by the parent, in a row
+	parentHungry    bool // the parent took the last one at once
+	// parentFirst: the parent had a task that went before those here when it was last asked; else it is not asked again before askAfter.
+	parentFirst bool
+	askAfter    time.Time
+	// kick has the root talk to the other partitions at once. extra is the number after the last partition that had a row when this root
+	// was loaded.
+	kick  chan struct{}
+	extra int32
 	// lifetime ends when the partition is given up; it is made when first needed.
 	lifetime context.Context
 	endLife  context.CancelFunc
 	// busy is the number of calls that keep the partition loaded.
-	busy       int
+	busy       int32
 	lastActive time.Time
 	// lastPoll is when a poll last waited here; zero: never, or the sticky queue's worker said goodbye.
 	lastPoll time.Time
 	pollers  pollerLog
 	scaling  *bucket
+
+	// What holds, in one place: a partition at rest is to be small.
+
+	// closed: the partition is no longer in the service's map; callers look it up again. loaded: it is known whether there is a backlog.
+	closed, loaded bool
+	// writing: the writer runs; reading: the reader. flushDue: finished rows are to be deleted.
+	writing, reading, flushDue bool
+	// passesDue: the metadata should say where fairness keys are. goodbyeDue: it should say that no more tokens are given out.
+	passesDue, goodbyeDue bool
+	// renewLater: the proof that the row is still this process's has failed and is tried again with the next deletion.
+	renewLater bool
+	// fetching: tokens are being asked for; reportDue: the root is to be told of the workers' limit.
+	fetching, reportDue bool
+	// told: the root has said what limits the queue has. Until then another partition asks for every token.
+	told bool
+	// monitoring: the root talks to the other partitions.
+	monitoring bool
 }
 
 func newPartition(s *Service, key queueKey, now time.Time) *partition {
@@ -100,8 +105,10 @@ func newPartition(s *Service, key queueKey, now time.Time) *partition {
 	if key.sticky {
 		p.loaded = true // it has no rows
 	} else {
-		p.matcher.cap = newBucket(s.config.DispatchRateMax, time.Second, now)
 		p.keyWeights = &keyWeights{}
+		if p.forwards() {
+			p.polled = &rate{}
+		}
 	}
 	return p
 }
@@ -153,6 +160,9 @@ func (p *partition) seenPoll(now time.Time) {
 // dispatch hands out what can be handed out. It is called after every change that may allow a match. Locked by the caller.
 func (p *partition) dispatch() {
 	now := p.service.now()
+	if p.matcher.cap == nil && !p.key.sticky && p.matcher.ready() > 0 {
+		p.matcher.cap = newBucket(p.service.config.DispatchRateMax, time.Second, p.lastActive)
+	}
 	result := p.matcher.match(now)
 	for _, m := range result.pairs {
 		if m.task.source == sourceBacklog {
@@ -168,6 +178,7 @@ func (p *partition) dispatch() {
 		p.service.metrics.dropped.Inc()
 		p.done(t)
 	}
+	p.matcher.endChoosy()
 	if result.wait > 0 {
 		p.wakeAfter(result.wait)
 	}
@@ -202,6 +213,7 @@ func (p *partition) wakeAfter(d time.Duration) {
 
 // done finishes a task for good: it was started, or is obsolete. Locked by the caller.
 func (p *partition) done(t *task) {
+	t.finished = true
 	switch t.source {
 	case sourceFresh:
 		t.finish(outcomeDone)

@@ -9,6 +9,7 @@ import (
 	workflowservice "go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	matchingpb "github.com/perdure/perdure/api/matching/v1"
 )
@@ -32,18 +33,21 @@ func (s *Service) PollWorkflowTaskQueue(
 		partition: req.GetPartition(),
 		forwarded: req.GetForwardedFrom() != nil,
 		poll:      newPoll(req.GetPollId(), request.GetIdentity(), request.GetWorkerInstanceKey()),
+		before:    turnFrom(req.GetBefore()),
+		wait:      req.GetWait(),
 		seen: pollerSeen{
 			identity:     request.GetIdentity(),
 			deployment:   request.GetDeploymentOptions(),
 			capabilities: request.GetWorkerVersionCapabilities(),
 		},
-		forward: func(ctx context.Context, to, from *matchingpb.Partition) (proto.Message, error) {
+		forward: func(ctx context.Context, f forwardedPoll) (proto.Message, error) {
 			return s.peers.PollWorkflowTaskQueue(ctx, &matchingpb.PollWorkflowTaskQueueRequest{
-				Partition: to, Request: request, PollId: req.GetPollId(), ForwardedFrom: from,
+				Partition: f.to, Request: request, PollId: req.GetPollId(), ForwardedFrom: f.from,
+				Before: f.before.proto(), Wait: durationpb.New(f.wait),
 			})
 		},
 		start: func(ctx context.Context, t *task) (proto.Message, error) {
-			if t.source == sourceQuery {
+			if t.query != nil {
 				return s.startQuery(ctx, t, req.GetPartition())
 			}
 			return s.startWorkflowTask(ctx, t, req)
@@ -73,6 +77,8 @@ func (s *Service) PollActivityTaskQueue(
 		partition: req.GetPartition(),
 		forwarded: req.GetForwardedFrom() != nil,
 		poll:      newPoll(req.GetPollId(), request.GetIdentity(), request.GetWorkerInstanceKey()),
+		before:    turnFrom(req.GetBefore()),
+		wait:      req.GetWait(),
 		seen: pollerSeen{
 			identity:     request.GetIdentity(),
 			deployment:   request.GetDeploymentOptions(),
@@ -80,9 +86,10 @@ func (s *Service) PollActivityTaskQueue(
 			limits:       true,
 			limit:        request.GetTaskQueueMetadata().GetMaxTasksPerSecond(),
 		},
-		forward: func(ctx context.Context, to, from *matchingpb.Partition) (proto.Message, error) {
+		forward: func(ctx context.Context, f forwardedPoll) (proto.Message, error) {
 			return s.peers.PollActivityTaskQueue(ctx, &matchingpb.PollActivityTaskQueueRequest{
-				Partition: to, Request: request, PollId: req.GetPollId(), ForwardedFrom: from,
+				Partition: f.to, Request: request, PollId: req.GetPollId(), ForwardedFrom: f.from,
+				Before: f.before.proto(), Wait: durationpb.New(f.wait),
 			})
 		},
 		start: func(ctx context.Context, t *task) (proto.Message, error) {
@@ -125,11 +132,23 @@ type pollCall struct {
 	// forwarded: another partition has the poll's call.
 	forwarded bool
 	poll      *poll
-	seen      pollerSeen
+	// before, if set, is what the poll's task must go before.
+	before *turn
+	// wait is how long it may wait; nil: until shortly before its deadline.
+	wait *durationpb.Duration
+	seen pollerSeen
 	// start asks history to start the task for this poll, and returns the poll's response.
 	start func(ctx context.Context, t *task) (proto.Message, error)
 	// forward makes the same poll at another partition.
-	forward func(ctx context.Context, to, from *matchingpb.Partition) (proto.Message, error)
+	forward func(context.Context, forwardedPoll) (proto.Message, error)
+}
+
+// forwardedPoll is a poll's way to another partition.
+type forwardedPoll struct {
+	to, from *matchingpb.Partition
+	// before, if set, is what its task must go before.
+	before *turn
+	wait   time.Duration
 }
 
 // pollResult is what a poll got; nothing if response is nil.
@@ -140,8 +159,10 @@ type pollResult struct {
 }
 
 func (s *Service) poll(ctx context.Context, call pollCall) (pollResult, error) {
+	begun := s.now()
 	got, result, err := s.pollOnce(ctx, call)
 	s.metrics.polls.WithLabelValues(result).Inc()
+	s.metrics.pollWaits.WithLabelValues(result).Observe(s.now().Sub(begun).Seconds())
 	return got, err
 }
 
@@ -151,10 +172,23 @@ func (s *Service) pollOnce(ctx context.Context, call pollCall) (pollResult, stri
 		return pollResult{}, pollFailed, err
 	}
 	defer p.leave()
-	wait, cancel := context.WithDeadline(ctx, waitDeadline(ctx, s.now(), call.forwarded))
-	defer cancel()
+	if s.departed.has(call.poll.instanceKey, s.now()) {
+		return pollResult{}, pollEmpty, nil
+	}
+	// No context is made of it: a poll that waits costs as little as it can.
+	end := waitDeadline(ctx, s.now(), call)
+	over := func() bool { return ctx.Err() != nil || !s.now().Before(end) }
+	call.poll.before = call.before
+	if call.before != nil && !p.hasBefore(*call.before) {
+		return p.pollFurther(ctx, call, end)
+	}
 	for {
-		t, ended, err := p.waitHere(wait, call)
+		if before := p.question(); before != nil {
+			if response := p.askParent(ctx, call, before); response != nil {
+				return pollResult{response: response}, pollForwarded, nil
+			}
+		}
+		t, ended, err := p.waitHere(ctx, call, end)
 		switch {
 		case err != nil:
 			return pollResult{}, pollFailed, err
@@ -163,28 +197,42 @@ func (s *Service) pollOnce(ctx context.Context, call pollCall) (pollResult, stri
 				got, result := p.pollDone(t, call.poll, response)
 				return got, result, nil
 			}
-		case ended:
+		case ended || call.before != nil:
 			return pollResult{}, pollEmpty, nil
-		case wait.Err() == nil: // it has not found anything here
-			response, err := p.forwardPoll(wait, call)
+		case !over(): // it has not found anything here
+			response, err := p.forwardPoll(ctx, call, end, nil)
 			if err == nil {
 				return pollResult{response: response}, pollForwarded, nil
 			}
-			pause(wait, forwardRetryDelay)
+			pause(ctx, forwardRetryDelay)
 		}
-		if wait.Err() != nil {
+		if over() {
 			return pollResult{}, pollEmpty, nil
 		}
 	}
 }
 
+// pollFurther is what becomes of a poll that wants what goes before something and finds nothing like that here.
+func (p *partition) pollFurther(ctx context.Context, call pollCall, end time.Time) (pollResult, string, error) {
+	if !p.forwards() {
+		return pollResult{}, pollEmpty, nil
+	}
+	response, err := p.forwardPoll(ctx, call, end, call.before)
+	if err != nil {
+		return pollResult{}, pollFailed, err
+	}
+	return pollResult{response: response}, pollForwarded, nil
+}
+
 // waitDeadline is when a long poll ends: early enough for an empty response to arrive.
-func waitDeadline(ctx context.Context, now time.Time, forwarded bool) time.Time {
-	margin := deadlineMargin
-	if forwarded {
+func waitDeadline(ctx context.Context, now time.Time, call pollCall) time.Time {
+	margin, end := deadlineMargin, now.Add(pollWaitMax)
+	if call.forwarded {
 		margin = forwardMargin
 	}
-	end := now.Add(pollWaitMax)
+	if call.wait != nil {
+		end = now.Add(min(call.wait.AsDuration(), pollWaitMax))
+	}
 	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-margin).Before(end) {
 		end = deadline.Add(-margin)
 	}
@@ -193,28 +241,27 @@ func waitDeadline(ctx context.Context, now time.Time, forwarded bool) time.Time 
 
 // waitHere joins the line of polls until there is a task. Ended: the poll was canceled. Neither: the time is over, which on a
 // partition with a parent may be at once.
-func (p *partition) waitHere(ctx context.Context, call pollCall) (t *task, ended bool, err error) {
+func (p *partition) waitHere(ctx context.Context, call pollCall, end time.Time) (t *task, ended bool, err error) {
 	if err := p.join(call); err != nil {
 		return nil, false, err
 	}
-	var over <-chan time.Time // never, at a root
-	var timer *time.Timer
+	hold := end.Sub(p.service.now())
 	var released <-chan struct{}
 	if p.forwards() {
-		var hold time.Duration
-		hold, released = p.pollHold(false)
-		timer = time.NewTimer(hold)
-		defer timer.Stop()
-		over = timer.C
+		var here time.Duration
+		here, released = p.pollHold(false)
+		hold = min(hold, here)
 	}
+	timer := time.NewTimer(hold)
+	defer timer.Stop()
 	for waiting := true; waiting; {
 		select {
 		case t := <-call.poll.given:
 			return t, t == nil, nil
-		case <-over:
-			waiting = p.holdOn(timer, &released)
+		case <-timer.C:
+			waiting = p.holdOn(timer, end, &released)
 		case <-released:
-			waiting = p.holdOn(timer, &released)
+			waiting = p.holdOn(timer, end, &released)
 		case <-ctx.Done():
 			waiting = false
 		}
@@ -256,8 +303,12 @@ func (p *partition) pollHold(again bool) (hold time.Duration, released <-chan st
 }
 
 // holdOn is false when a poll is not to wait here any longer.
-func (p *partition) holdOn(timer *time.Timer, released *<-chan struct{}) bool {
+func (p *partition) holdOn(timer *time.Timer, end time.Time, released *<-chan struct{}) bool {
+	if !p.forwards() {
+		return false
+	}
 	hold, next := p.pollHold(true)
+	hold = min(hold, end.Sub(p.service.now()))
 	timer.Reset(hold)
 	*released = next
 	return hold > 0
@@ -289,7 +340,9 @@ func (p *partition) join(call pollCall) error {
 		if !call.forwarded {
 			p.pollers.see(call.seen, now)
 		}
-		p.polled.count(now)
+		if p.polled != nil {
+			p.polled.count(now)
+		}
 		if call.seen.limits && !p.key.sticky && p.noteWorkerLimit(newWorkerLimit(call.seen.limit, now)) && p.forwards() {
 			p.reportDue = true
 			p.fetchTokens()
@@ -392,6 +445,9 @@ func (s *Service) CancelPolls(_ context.Context, req *matchingpb.CancelPollsRequ
 	address := req.GetPartition()
 	if _, err := keyOf(address); err != nil {
 		return nil, err
+	}
+	if key := req.GetWorkerInstanceKey(); key != "" && req.GetUnloadSticky() {
+		s.departed.note(key, s.now()) // what it has under way ends when it arrives
 	}
 	for _, p := range s.pollsOf(address) {
 		p.cancelPolls(func(poll *poll) bool { return belongs(poll, req) })

@@ -98,11 +98,11 @@ func (p *purse) holdsKeys(now time.Time) bool {
 	return false
 }
 
-// giveUpKeys takes out the tokens of keys: their tasks may go elsewhere.
-func (p *purse) giveUpKeys(now time.Time) map[string]int32 {
+// giveUp takes out the tokens of keys, whose tasks may go elsewhere, or all.
+func (p *purse) giveUp(all bool, now time.Time) map[string]int32 {
 	var given map[string]int32
 	for name, h := range p.held {
-		if name == queueLimit || !p.has(name, now) {
+		if name == queueLimit && !all || !p.has(name, now) {
 			continue
 		}
 		if given == nil {

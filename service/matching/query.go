@@ -62,7 +62,7 @@ func (s *Service) Query(ctx context.Context, req *matchingpb.QueryRequest) (*wor
 		s.take(q.id)
 		return nil, err
 	}
-	wait, cancel := context.WithDeadline(ctx, waitDeadline(ctx, s.now(), false))
+	wait, cancel := context.WithDeadline(ctx, waitDeadline(ctx, s.now(), pollCall{}))
 	defer cancel()
 	select {
 	case a := <-q.answered:

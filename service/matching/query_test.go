@@ -2,6 +2,7 @@ package matching
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -241,8 +242,43 @@ func TestStickyQueue(t *testing.T) {
 			require.True(t, (<-add).response.GetStickyWorkerUnavailable(), "what waits is told, too")
 			require.Equal(t, codes.FailedPrecondition, serviceerror.ToStatus((<-query).err).Code())
 			requireGone(t, f, true)
+			time.Sleep(departedKept) // until then its polls are those of a worker that is gone
 			require.Equal(t, "", f.pollID(stickyQueue, 2*time.Second))
 			requireGone(t, f, false)
 		})
 	})
+}
+
+// TestAPollOfADepartedWorker checks that a poll which arrives after its worker's goodbye neither gets a task nor makes the sticky queue
+// look alive.
+func TestAPollOfADepartedWorker(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		poll := f.goPoll(t.Context(), stickyQueue)
+		synctest.Wait()
+		_, err := f.service.CancelPolls(t.Context(), cancelAll())
+		require.NoError(t, err)
+		require.Empty(t, (<-poll).id())
+
+		begin := time.Now()
+		late, err := f.poll(t.Context(), stickyQueue)
+		require.NoError(t, err)
+		require.Empty(t, late.GetTaskToken())
+		require.Zero(t, time.Since(begin), "it ends at once")
+		response, err := f.add(stickyQueue, newTask("w", 0))
+		require.NoError(t, err)
+		require.True(t, response.GetStickyWorkerUnavailable())
+
+		time.Sleep(departedKept)
+		require.Empty(t, f.pollID(stickyQueue, 5*time.Second))
+		require.Equal(t, 4*time.Second, time.Since(begin)-departedKept, "it is forgotten")
+	})
+}
+
+func TestDepartedWorkersAreBounded(t *testing.T) {
+	var d departed
+	for i := range departedMax + 10 {
+		d.note(fmt.Sprint(i), epochStart)
+	}
+	require.LessOrEqual(t, len(d.at), departedMax)
+	require.False(t, d.has("", epochStart))
 }

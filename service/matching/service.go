@@ -75,6 +75,8 @@ type Service struct {
 	numberMax  int32       // above the numbers of all partitions that were ever loaded
 	sweeper    *time.Timer // armed while there are partitions
 
+	departed departed
+
 	queriesMu sync.Mutex
 	queries   map[string]*query // by id, while somebody waits for the answer
 }
@@ -112,6 +114,7 @@ func New(p Params) *Service {
 	if s.peers == nil {
 		s.peers = matchingpb.LocalMatchingServiceClient{Server: s}
 	}
+	s.exportBacklog(p.Metrics)
 	return s
 }
 

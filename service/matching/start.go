@@ -48,7 +48,7 @@ func (p *partition) start(ctx context.Context, t *task, start startFunc) proto.M
 			p.service.metrics.started.WithLabelValues(startDone).Inc()
 			p.started(t)
 			return response
-		case t.source == sourceQuery && !retryable(err):
+		case t.query != nil && !retryable(err):
 			p.service.answer(t.query, queryAnswer{err: err})
 			return nil
 		case isObsolete(err):
@@ -75,7 +75,7 @@ func (p *partition) claim(t *task) {
 }
 
 func (p *partition) tryStart(ctx context.Context, t *task, start startFunc) (proto.Message, error) {
-	if t.source != sourceQuery && t.data == nil {
+	if t.query == nil && t.data == nil {
 		p.service.logger.Error("dropped an undecodable task of the backlog",
 			zap.String("namespace_id", p.key.NamespaceID),
 			zap.String("task_queue", p.key.TaskQueue),

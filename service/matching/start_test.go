@@ -120,6 +120,7 @@ func TestAnAddWhoseCallerIsGoneIsNotDispatched(t *testing.T) {
 		_, err := f.service.CancelPolls(t.Context(), cancelAll())
 		require.NoError(t, err)
 		<-poll
+		time.Sleep(departedKept) // until then its polls are those of a worker that is gone
 		require.Equal(t, "", f.pollID(stickyQueue, 2*time.Second))
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

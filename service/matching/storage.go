@@ -143,39 +143,49 @@ func (p *partition) taken(q *persistence.Queue, now time.Time) error {
 	return nil
 }
 
-// store puts a task into the backlog and waits until it is committed.
-func (p *partition) store(ctx context.Context, level int16, pass int64, data *statepb.Task) error {
-	bytes, err := proto.Marshal(data)
-	if err != nil {
-		return serviceerror.NewInternalf("encode a task: %v", err)
-	}
-	w := &pendingWrite{level: level, pass: pass, data: data, bytes: bytes, done: make(chan error, 1)}
-	if err := p.queueWrite(w); err != nil {
-		return err
-	}
-	select {
-	case err := <-w.done:
-		return err
-	case <-ctx.Done():
-		return contextError(ctx) // it may be stored all the same; then it is there twice, which is harmless
-	}
-}
-
-func (p *partition) queueWrite(w *pendingWrite) error {
+// storeWaiting has a task stored that waits and that no poll has tried to start; until it is stored it goes on waiting. Nil: a poll has
+// it, or had, and it must keep its request id.
+func (p *partition) storeWaiting(t *task) (*pendingWrite, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if t.startID != "" || !p.matcher.remove(t) {
+		return nil, nil
+	}
+	return p.queueWrite(t)
+}
+
+// storeTask has a task stored that does not wait here.
+func (p *partition) storeTask(t *task) (*pendingWrite, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.queueWrite(t)
+}
+
+// queueWrite puts a task in the line of those to be stored. Unless it is to be dispatched in the backlog's order it may meet a poll in
+// the meantime. Locked by the caller.
+func (p *partition) queueWrite(t *task) (*pendingWrite, error) {
+	bytes, err := proto.Marshal(t.data)
+	if err != nil {
+		return nil, serviceerror.NewInternalf("encode a task: %v", err)
+	}
 	if p.closed {
-		return errMoved()
+		return nil, errMoved()
 	}
 	if p.backlog == nil {
 		p.backlog = &backlog{}
 	}
 	if len(p.backlog.pending) >= pendingWritesMax {
-		return errTooMany("tasks to be stored", pendingWritesMax)
+		return nil, errTooMany("tasks to be stored", pendingWritesMax)
 	}
+	w := &pendingWrite{task: t, bytes: bytes, done: make(chan error, 1)}
 	p.backlog.pending = append(p.backlog.pending, w)
 	p.wantWrite()
-	return nil
+	t.storing = true
+	if !t.ordered {
+		p.matcher.add(t)
+		p.dispatch()
+	}
+	return w, nil
 }
 
 // wantWrite starts the writer unless it runs. Locked by the caller.
@@ -193,7 +203,14 @@ func (p *partition) writeNeeded() bool {
 	if p.closed {
 		return b.leased && (p.flushDue && b.doneRows() > 0 || p.goodbyeDue)
 	}
-	return len(b.pending) > 0 || p.renewing.Load() && !p.renewLater || p.flushDue && (b.doneRows() > 0 && b.counted || p.passesDue || b.epoch != 0 && !b.leased)
+	return len(b.pending) > 0 || p.deletionNeeded()
+}
+
+// deletionNeeded is true if finished rows are to be deleted, or the metadata is to be written. Locked by the caller.
+func (p *partition) deletionNeeded() bool {
+	b := p.backlog
+	return p.renewing.Load() && !p.renewLater ||
+		p.flushDue && (b.doneRows() > 0 && b.counted || p.passesDue || b.epoch != 0 && !b.leased)
 }
 
 // wantFlush has finished rows deleted soon. Locked by the caller.
@@ -227,12 +244,13 @@ func (p *partition) flushAfter(d time.Duration) {
 // writeLoop is the partition's only writer. It takes the lease when it has to, stores what is pending, deletes what is done,
 // and ends when there is nothing left.
 func (p *partition) writeLoop() {
-	for p.writeStep() {
+	for deletes := false; p.writeStep(deletes); deletes = !deletes {
 	}
 }
 
-// writeStep does one write. It is false when the writer ends.
-func (p *partition) writeStep() bool {
+// writeStep does one write: of tasks or, if it is the turn of deletions and one is due, that. Neither starves the other: rows that are not
+// deleted keep others from being read, and tokens are given out only as long as the row is written. It is false when the writer ends.
+func (p *partition) writeStep(deletes bool) bool {
 	p.mu.Lock()
 	b := p.backlog
 	if !p.writeNeeded() {
@@ -242,7 +260,7 @@ func (p *partition) writeStep() bool {
 	}
 	leased := b.leased
 	var batch []*pendingWrite
-	if leased {
+	if leased && !(deletes && p.deletionNeeded()) {
 		batch = b.nextBatch()
 	}
 	p.mu.Unlock()
@@ -274,12 +292,12 @@ func (p *partition) takeLease() bool {
 	}
 	p.service.storeFailed("take", p, err)
 	for _, w := range p.backlog.pending {
-		w.done <- serviceerror.NewUnavailable("the task queue's database does not answer, please retry")
+		p.notStored(w, serviceerror.NewUnavailable("the task queue's database does not answer, please retry"))
 	}
 	p.backlog.pending = nil
 	p.writing, p.flushDue = false, false
-	if !p.closed && (p.backlog.doneRows() > 0 || p.renewing.Load()) {
-		p.flushAfter(storeRetryDelay)
+	if !p.closed && (p.backlog.epoch != 0 || p.renewing.Load()) {
+		p.flushAfter(storeRetryDelay) // there may be rows that are not known here
 	}
 	return false
 }
@@ -290,8 +308,8 @@ func (p *partition) writeBatch(batch []*pendingWrite) {
 	rows := make([]persistence.BacklogTask, len(batch))
 	for i, w := range batch {
 		// Never behind the virtual time: what is before that may be deleted as done.
-		pass := max(w.pass, p.matcher.lane(w.level).fair.now)
-		rows[i] = persistence.BacklogTask{Key: p.backlog.nextKey(w.level, pass), Task: w.bytes}
+		pass := max(w.task.key.Pass, p.matcher.lane(w.task.level).fair.now)
+		rows[i] = persistence.BacklogTask{Key: p.backlog.nextKey(w.task.level, pass), Task: w.bytes}
 	}
 	tokens := p.givesTokens()
 	p.mu.Unlock()
@@ -323,10 +341,10 @@ func (p *partition) batchWritten(batch []*pendingWrite, rows []persistence.Backl
 	defer p.mu.Unlock()
 	for i, w := range batch {
 		w.done <- nil
-		if t := p.backlog.written(rows[i].Key, w.data); t != nil && !p.closed {
-			p.matcher.add(t)
+		if !p.closed {
+			p.stored(w.task, rows[i].Key)
 		}
-		if level := p.backlog.levels[w.level-1]; level.size() > passesWorthRows {
+		if level := p.backlog.levels[w.task.level-1]; level.size() > passesWorthRows {
 			p.passesDue = true
 		}
 	}
@@ -339,6 +357,28 @@ func (p *partition) batchWritten(batch []*pendingWrite, rows []persistence.Backl
 	if !p.closed {
 		p.dispatch()
 	}
+}
+
+// stored makes a fresh task one of the backlog, whatever has become of it since it was to be stored. Locked by the caller.
+func (p *partition) stored(t *task, key persistence.TaskKey) {
+	waits := p.matcher.remove(t) || t.ordered
+	kept := p.backlog.written(key, t, waits)
+	switch {
+	case !kept:
+		t.abandoned = true // the row is read as another task
+	case t.finished:
+		p.done(t)
+	case waits:
+		p.matcher.add(t)
+	}
+}
+
+// notStored lets go of a task whose caller is told so. Locked by the caller.
+func (p *partition) notStored(w *pendingWrite, err error) {
+	if !p.matcher.remove(w.task) {
+		w.task.abandoned = true
+	}
+	w.done <- err
 }
 
 // batchUnknown writes the tasks again under a new lease, which decides what became of the first write. Tasks that were written
@@ -354,15 +394,20 @@ func (p *partition) batchUnknown(batch []*pendingWrite, err error) {
 		if w.tries < writeTriesMax && !p.closed {
 			again = append(again, w)
 		} else {
-			w.done <- serviceerror.NewUnavailable("it is not known whether the task was stored, please retry")
+			p.notStored(w, serviceerror.NewUnavailable("it is not known whether the task was stored, please retry"))
 		}
 	}
 	p.backlog.pending = append(again, p.backlog.pending...)
+	if len(p.backlog.pending) == 0 && !p.closed {
+		p.flushAfter(storeRetryDelay) // a row that is stored all the same is to be found
+	}
 }
 
 func (p *partition) failBatch(batch []*pendingWrite, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, w := range batch {
-		w.done <- err
+		p.notStored(w, err)
 	}
 }
 

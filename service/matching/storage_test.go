@@ -3,6 +3,7 @@ package matching
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,6 +44,22 @@ func TestATaskWhoseWritesStayUnknownIsRefused(t *testing.T) {
 		var unavailable *serviceerror.Unavailable
 		require.ErrorAs(t, err, &unavailable)
 		require.Equal(t, writeTriesMax, f.store.count("write"))
+		require.Equal(t, writeTriesMax, f.store.rows(workflowKey))
+
+		// What is stored all the same is found without another write, also if the lease cannot be taken at first.
+		f.store.setFault(func(op string) (bool, error) {
+			if op == "take" {
+				return false, persistence.ErrUnavailable
+			}
+			return false, nil
+		})
+		time.Sleep(10 * storeRetryDelay)
+		f.store.setFault(nil)
+		time.Sleep(2 * storeRetryDelay)
+		require.EqualValues(t, writeTriesMax, f.describe().GetStats().GetApproximateBacklogCount())
+		require.Equal(t, "w", f.mustPoll(time.Minute))
+		require.Equal(t, "", f.mustPoll(10*time.Second), "the other copies are obsolete")
+		require.Zero(t, f.store.rows(workflowKey))
 	})
 }
 
@@ -210,4 +227,38 @@ func (s *sortedStore) ReadTasks(_ context.Context, _ persistence.QueueKey, level
 	}
 	from = min(from, len(s.rows))
 	return s.rows[from:min(from+limit, len(s.rows))], nil
+}
+
+// TestWritesDoNotStarveTheRest keeps the writer of a limited queue busy with new tasks: others are dispatched all the while, and their rows
+// deleted.
+func TestWritesDoNotStarveTheRest(t *testing.T) {
+	inHosts(t, 1, Config{}, func(t *testing.T, h *hosts) {
+		const limit, lasts, step = 10, 15 * time.Second, 500 * time.Millisecond
+		h.limit(limit)
+		h.store.setFault(func(operation string) (bool, error) {
+			if operation == "write" {
+				time.Sleep(step)
+			}
+			return true, nil
+		})
+		var adders sync.WaitGroup
+		order, stop := h.goWork(4, 1, 0)
+		deleted := false
+		for begun, n := time.Now(), 0; time.Since(begun) < lasts; time.Sleep(step) {
+			for range writeBatchMax + 50 {
+				n++
+				task := newTask(fmt.Sprint(n), 0)
+				adders.Go(func() {
+					ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+					defer cancel()
+					require.NoError(t, h.add(ctx, 0, task))
+				})
+			}
+			deleted = deleted || h.store.count("update") > 2
+		}
+		require.GreaterOrEqual(t, float64(len(order())), 0.97*limit*(lasts-2*time.Second).Seconds(), "while tasks were being stored")
+		require.True(t, deleted, "rows are deleted while others are stored")
+		stop()
+		adders.Wait()
+	})
 }

@@ -40,6 +40,7 @@ const (
 
 // task is what a poll can get.
 type task struct {
+	// source and key change, under the partition's lock, when a fresh task is stored.
 	source source
 	level  int16
 	// key is the row's, of a backlog task. A fresh one has a pass, and a number in the order of arrival as its id.
@@ -57,6 +58,10 @@ type task struct {
 	abandoned bool
 	// forwarded: the task came from another partition, which has the caller or the row. offered: it waits, or has waited, here.
 	forwarded, offered bool
+	// ordered: the task is to be dispatched from the backlog only, after what is older.
+	ordered bool
+	// storing: a row is being written for it, while it may still meet a poll here. finished: it was started, or is obsolete.
+	storing, finished bool
 	// charged is when tokens were taken for the task; zero: they were not.
 	charged time.Time
 	// heap is where the task waits, and index its place there; a query waits in a list, at element. Else they are nil.
@@ -104,6 +109,8 @@ type poll struct {
 	id          string
 	identity    string
 	instanceKey string
+	// before, if set, is what the poll's task must go before.
+	before *turn
 	// since is when the call joined the line first, waited how long it has waited for the task that it was given.
 	since  time.Time
 	waited time.Duration

@@ -101,7 +101,8 @@ func (p *partition) tokenRequest() *matchingpb.TakeTokensRequest {
 	p.matcher.purse.expire(now)
 	var returned map[string]int32
 	if p.matcher.polls.Len() == 0 {
-		returned = p.matcher.purse.giveUpKeys(now)
+		// Whoever dispatches next may be elsewhere. The root need not even send them, so it keeps none.
+		returned = p.matcher.purse.giveUp(p.isRoot(), now)
 	}
 	if len(p.wanted) == 0 && len(returned) == 0 && !p.reportDue {
 		return nil
