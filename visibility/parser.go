@@ -234,6 +234,9 @@ func (p *parser) condition(negated bool) (persistence.Filter, error) {
 	c := condition{from: p.token.from, negated: negated}
 	var err error
 	if c.field, err = p.field(); err != nil {
+		if errors.As(err, new(*unknownColumnError)) && p.token.kind == tokenEnd {
+			return nil, errIncomplete() // a lone word, whatever it is
+		}
 		return nil, err
 	}
 	not := p.token.keyword("NOT")
@@ -271,12 +274,14 @@ func (p *parser) operation(not bool) func(condition) (persistence.Filter, error)
 	return nil
 }
 
+func errIncomplete() error { return invalidExpression("incomplete expression") }
+
 func (p *parser) noOperation(c condition, not bool) error {
 	switch {
 	case p.token.keyword("LIKE"):
 		return unsupported("operator 'like' (STARTS_WITH finds prefixes)")
 	case p.token.kind == tokenEnd && !not:
-		return invalidExpression("incomplete expression: an operator is missing after %s", c.field.Name)
+		return errIncomplete()
 	}
 	return p.unexpected("an operator after " + c.field.Name)
 }

@@ -33,7 +33,7 @@ const (
 )
 
 var errActivityNotFound = serviceerror.NewNotFound(
-	"The activity is not pending, or this attempt of it is over: it was completed, has timed out or is being retried.")
+	"invalid activityID or activity already timed out or invoking workflow is completed")
 
 // errActivityObsolete turns away a dispatched activity task; the poller gets another one.
 var errActivityObsolete = serviceerror.NewNotFound("The activity task is obsolete.")

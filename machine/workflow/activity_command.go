@@ -95,10 +95,10 @@ func (c *completion) checkActivity(a *commandpb.ScheduleActivityTaskCommandAttri
 		return reject(cause, "ScheduleActivityTaskCommandAttributes is not set on ScheduleActivityTaskCommand.")
 	}
 	if text := activityFault(a); text != "" {
-		return reject(cause, "%s ActivityId=%s ActivityType=%s", text, cut(a.ActivityId, idLengthMax), cut(a.ActivityType.GetName(), idLengthMax))
+		return reject(cause, "%s", text)
 	}
 	if proto.Size(a.Input) > blobSizeMax {
-		return tooLarge(cause, "The input of activity %s is larger than %d bytes.", a.ActivityId, blobSizeMax)
+		return tooLarge(cause, "ScheduleActivityTaskCommandAttributes.Input exceeds size limit.")
 	}
 	if c.pendingIDs == nil {
 		c.pendingIDs = map[string]bool{}
@@ -108,7 +108,7 @@ func (c *completion) checkActivity(a *commandpb.ScheduleActivityTaskCommandAttri
 	}
 	switch {
 	case c.pendingIDs[a.ActivityId]:
-		return reject(enumspb.WORKFLOW_TASK_FAILED_CAUSE_SCHEDULE_ACTIVITY_DUPLICATE_ID, "An activity with id %s is pending.", a.ActivityId)
+		return impossible(enumspb.WORKFLOW_TASK_FAILED_CAUSE_SCHEDULE_ACTIVITY_DUPLICATE_ID, "activitytask-scheduled", "ActivityID", a.ActivityId)
 	case len(c.pendingIDs) >= pendingActivitiesMax:
 		return reject(enumspb.WORKFLOW_TASK_FAILED_CAUSE_PENDING_ACTIVITIES_LIMIT_EXCEEDED,
 			"The run has %d pending activities, which is the limit.", pendingActivitiesMax)
@@ -124,30 +124,39 @@ func activityFault(a *commandpb.ScheduleActivityTaskCommandAttributes) string {
 	}
 	switch {
 	case a.ActivityId == "":
-		return "ActivityId is not set."
+		return "activityId is not set"
 	case len(a.ActivityId) > idLengthMax:
-		return fmt.Sprintf("ActivityId is longer than %d bytes.", idLengthMax)
+		return longName("activityId", a.ActivityId)
 	case a.ActivityType.GetName() == "":
-		return "ActivityType is not set."
+		return "activityType is not set"
 	case len(a.ActivityType.GetName()) > idLengthMax:
-		return fmt.Sprintf("ActivityType is longer than %d bytes.", idLengthMax)
+		return longName("activityType", a.ActivityType.GetName())
 	}
-	for _, text := range []string{queueFault(a.TaskQueue), timeouts.fault(), checkRetryPolicy(a.RetryPolicy), priorityFault(a.Priority)} {
+	for _, text := range []string{queueFault(a.TaskQueue), timeouts.fault(a.ActivityId, a.ActivityType.GetName()), checkRetryPolicy(a.RetryPolicy)} {
 		if text != "" {
 			return text
 		}
 	}
+	if text := priorityFault(a.Priority); text != "" {
+		return "invalid priorities: " + text
+	}
 	return ""
+}
+
+func longName(field, value string) string {
+	return fmt.Sprintf("%s exceeds length limit. Length=%d Limit=%d", field, len(value), idLengthMax)
 }
 
 func queueFault(q *taskqueuepb.TaskQueue) string {
 	switch name := q.GetName(); {
+	case q == nil:
+		return "taskQueue is not set"
 	case name == "":
-		return "TaskQueue is not set."
+		return "missing task queue name"
 	case len(name) > idLengthMax:
-		return fmt.Sprintf("The name of the task queue is longer than %d bytes.", idLengthMax)
+		return "taskQueue length exceeds limit"
 	case strings.HasPrefix(name, reservedQueuePrefix):
-		return "The name of the task queue begins with the reserved prefix " + reservedQueuePrefix + "."
+		return "task queue name cannot start with reserved prefix " + reservedQueuePrefix
 	}
 	return ""
 }
@@ -155,9 +164,9 @@ func queueFault(q *taskqueuepb.TaskQueue) string {
 func priorityFault(p *commonpb.Priority) string {
 	switch {
 	case p.GetPriorityKey() < 0:
-		return "The priority key is negative."
+		return "priority key can't be negative"
 	case len(p.GetFairnessKey()) > fairnessKeyMax:
-		return fmt.Sprintf("The fairness key is longer than %d bytes.", fairnessKeyMax)
+		return "fairness key length exceeds limit"
 	}
 	return ""
 }
@@ -186,18 +195,22 @@ func mergePriority(run, own *commonpb.Priority) *commonpb.Priority {
 // activityTimeouts are the four timeouts of an activity.
 type activityTimeouts struct{ scheduleToClose, scheduleToStart, startToClose, heartbeat *durationpb.Duration }
 
-func (a activityTimeouts) fault() string {
-	switch {
-	case !nonNegative(a.scheduleToClose):
-		return "ScheduleToCloseTimeout is negative or invalid."
-	case !nonNegative(a.scheduleToStart):
-		return "ScheduleToStartTimeout is negative or invalid."
-	case !nonNegative(a.startToClose):
-		return "StartToCloseTimeout is negative or invalid."
-	case !nonNegative(a.heartbeat):
-		return "HeartbeatTimeout is negative or invalid."
-	case a.startToClose.AsDuration() == 0 && a.scheduleToClose.AsDuration() == 0:
-		return "Neither StartToCloseTimeout nor ScheduleToCloseTimeout is set."
+// fault returns what is wrong with the timeouts of an activity; "": nothing.
+func (a activityTimeouts) fault(activityID, activityType string) string {
+	for _, timeout := range []struct {
+		field string
+		d     *durationpb.Duration
+	}{
+		{"ScheduleToCloseTimeout", a.scheduleToClose}, {"ScheduleToStartTimeout", a.scheduleToStart},
+		{"StartToCloseTimeout", a.startToClose}, {"HeartbeatTimeout", a.heartbeat},
+	} {
+		if text := durationFault(timeout.d); text != "" {
+			return "invalid " + timeout.field + ": " + text
+		}
+	}
+	if a.startToClose.AsDuration() == 0 && a.scheduleToClose.AsDuration() == 0 {
+		return fmt.Sprintf("a valid StartToClose or ScheduleToCloseTimeout is not set on ScheduleActivityTaskCommand. ActivityId=%s ActivityType=%s",
+			activityID, activityType)
 	}
 	return ""
 }
@@ -238,11 +251,8 @@ func (c *completion) requestCancelActivity(cmd *commandpb.Command) error {
 	}
 	id := a.ScheduledEventId
 	pending, ok := c.activities.get(id)
-	switch {
-	case ok && pending.CancelRequested:
-		return reject(cause, "The cancellation of the activity with scheduled event id %d has been requested before.", id)
-	case !ok && !c.closedUnseen(id):
-		return reject(cause, "No activity with scheduled event id %d is pending.", id)
+	if again := ok && pending.CancelRequested; again || (!ok && !c.closedUnseen(id)) {
+		return impossible(cause, "activitytask-cancel-requested", "ScheduledEventID", id)
 	}
 	e := c.commandEvent(enumspb.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED, cmd)
 	e.Attributes = &historypb.HistoryEvent_ActivityTaskCancelRequestedEventAttributes{ActivityTaskCancelRequestedEventAttributes: &historypb.ActivityTaskCancelRequestedEventAttributes{

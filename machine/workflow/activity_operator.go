@@ -39,7 +39,7 @@ func (t *Tx) selected(by ActivitySelector) ([]int64, error) {
 		}
 	}
 	if len(ids) == 0 {
-		return nil, serviceerror.NewNotFound("No such activity is pending: the id or type is unknown, or the activity has ended.")
+		return nil, serviceerror.NewNotFound("Can't find pending activity with such ID. Invalid activityID or activity already completed")
 	}
 	return ids, nil
 }
@@ -234,7 +234,7 @@ func (t *Tx) changeOptions(a *statepb.Activity, in ActivityOptionsUpdate) error 
 		scheduleToClose: options.ScheduleToCloseTimeout, scheduleToStart: options.ScheduleToStartTimeout,
 		startToClose: options.StartToCloseTimeout, heartbeat: options.HeartbeatTimeout,
 	}
-	for _, text := range []string{queueFault(options.TaskQueue), timeouts.fault(), checkRetryPolicy(options.RetryPolicy), priorityFault(options.Priority)} {
+	for _, text := range []string{queueFault(options.TaskQueue), timeouts.fault(a.ActivityId, a.ActivityType.GetName()), checkRetryPolicy(options.RetryPolicy), priorityFault(options.Priority)} {
 		if text != "" {
 			return serviceerror.NewInvalidArgument(text)
 		}

@@ -135,20 +135,20 @@ func checkRetryPolicy(p *commonpb.RetryPolicy) string {
 	case p == nil || p.MaximumAttempts == 1:
 		return ""
 	case !nonNegative(p.InitialInterval):
-		return "InitialInterval of the retry policy is negative or invalid."
+		return "invalid InitialInterval set on retry policy: " + durationFault(p.InitialInterval)
 	case !nonNegative(p.MaximumInterval):
-		return "MaximumInterval of the retry policy is negative or invalid."
+		return "invalid MaximumInterval set on retry policy: " + durationFault(p.MaximumInterval)
 	case p.BackoffCoefficient != 0 && !(p.BackoffCoefficient >= 1):
-		return "BackoffCoefficient of the retry policy is less than 1."
+		return "BackoffCoefficient cannot be less than 1 on retry policy."
 	case p.MaximumInterval.AsDuration() > 0 && p.MaximumInterval.AsDuration() < p.InitialInterval.AsDuration():
-		return "MaximumInterval of the retry policy is less than its InitialInterval."
+		return "MaximumInterval cannot be less than InitialInterval on retry policy."
 	case p.MaximumAttempts < 0:
-		return "MaximumAttempts of the retry policy is negative."
+		return "MaximumAttempts cannot be negative on retry policy."
 	}
 	for _, typ := range p.NonRetryableErrorTypes {
 		if name, ok := strings.CutPrefix(typ, timeoutTypePrefix); ok {
 			if _, err := enumspb.TimeoutTypeFromString(name); err != nil {
-				return "A non-retryable error type of the retry policy names no timeout: " + typ + "."
+				return "Invalid timeout type value: " + cut(name, quotedMax) + "."
 			}
 		}
 	}

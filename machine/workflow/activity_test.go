@@ -95,17 +95,17 @@ func TestCheckRetryPolicy(t *testing.T) {
 		return &commonpb.RetryPolicy{InitialInterval: durationpb.New(time.Second), BackoffCoefficient: 1, MaximumInterval: durationpb.New(time.Minute)}
 	}
 	for name, change := range map[string]func(*commonpb.RetryPolicy){
-		"InitialInterval":     func(p *commonpb.RetryPolicy) { p.InitialInterval = durationpb.New(-1) },
-		"MaximumInterval":     func(p *commonpb.RetryPolicy) { p.MaximumInterval = durationpb.New(-1) },
-		"MaximumInterval of ": func(p *commonpb.RetryPolicy) { p.MaximumInterval = durationpb.New(time.Millisecond) },
-		"BackoffCoefficient":  func(p *commonpb.RetryPolicy) { p.BackoffCoefficient = math.NaN() },
-		"MaximumAttempts":     func(p *commonpb.RetryPolicy) { p.MaximumAttempts = -1 },
-		"Never":               func(p *commonpb.RetryPolicy) { p.NonRetryableErrorTypes = []string{"TemporalTimeout:Never"} },
+		"invalid InitialInterval set on retry policy: negative duration":       func(p *commonpb.RetryPolicy) { p.InitialInterval = durationpb.New(-1) },
+		"invalid MaximumInterval set on retry policy: negative duration":       func(p *commonpb.RetryPolicy) { p.MaximumInterval = durationpb.New(-1) },
+		"MaximumInterval cannot be less than InitialInterval on retry policy.": func(p *commonpb.RetryPolicy) { p.MaximumInterval = durationpb.New(time.Millisecond) },
+		"BackoffCoefficient cannot be less than 1 on retry policy.":            func(p *commonpb.RetryPolicy) { p.BackoffCoefficient = math.NaN() },
+		"MaximumAttempts cannot be negative on retry policy.":                  func(p *commonpb.RetryPolicy) { p.MaximumAttempts = -1 },
+		"Invalid timeout type value: Never.":                                   func(p *commonpb.RetryPolicy) { p.NonRetryableErrorTypes = []string{"TemporalTimeout:Never"} },
 	} {
 		p := good()
 		require.Empty(t, checkRetryPolicy(p))
 		change(p)
-		require.Contains(t, checkRetryPolicy(p), name)
+		require.Equal(t, name, checkRetryPolicy(p))
 		p.MaximumAttempts = 1
 		require.Empty(t, checkRetryPolicy(p), "one attempt only: nothing of it is used")
 	}
@@ -151,22 +151,22 @@ func TestTruncateFailure(t *testing.T) {
 func TestActivityAttributes(t *testing.T) {
 	long := strings.Repeat("x", idLengthMax+1)
 	for want, change := range map[string]func(*commandpb.ScheduleActivityTaskCommandAttributes){
-		"ActivityId is longer":    func(a *commandpb.ScheduleActivityTaskCommandAttributes) { a.ActivityId = long },
-		"ActivityType is longer":  func(a *commandpb.ScheduleActivityTaskCommandAttributes) { a.ActivityType.Name = long },
-		"ActivityType is not set": func(a *commandpb.ScheduleActivityTaskCommandAttributes) { a.ActivityType = nil },
-		"task queue is longer":    func(a *commandpb.ScheduleActivityTaskCommandAttributes) { a.TaskQueue.Name = long },
-		"TaskQueue is not set":    func(a *commandpb.ScheduleActivityTaskCommandAttributes) { a.TaskQueue = nil },
-		"ScheduleToClose": func(a *commandpb.ScheduleActivityTaskCommandAttributes) {
+		"activityId exceeds length limit. Length=1001 Limit=1000":   func(a *commandpb.ScheduleActivityTaskCommandAttributes) { a.ActivityId = long },
+		"activityType exceeds length limit. Length=1001 Limit=1000": func(a *commandpb.ScheduleActivityTaskCommandAttributes) { a.ActivityType.Name = long },
+		"activityType is not set":                                   func(a *commandpb.ScheduleActivityTaskCommandAttributes) { a.ActivityType = nil },
+		"taskQueue length exceeds limit":                            func(a *commandpb.ScheduleActivityTaskCommandAttributes) { a.TaskQueue.Name = long },
+		"taskQueue is not set":                                      func(a *commandpb.ScheduleActivityTaskCommandAttributes) { a.TaskQueue = nil },
+		"invalid ScheduleToCloseTimeout: negative duration": func(a *commandpb.ScheduleActivityTaskCommandAttributes) {
 			a.ScheduleToCloseTimeout = durationpb.New(-1)
 		},
-		"ScheduleToStart": func(a *commandpb.ScheduleActivityTaskCommandAttributes) {
+		"invalid ScheduleToStartTimeout: negative duration": func(a *commandpb.ScheduleActivityTaskCommandAttributes) {
 			a.ScheduleToStartTimeout = durationpb.New(-1)
 		},
-		"HeartbeatTimeout": func(a *commandpb.ScheduleActivityTaskCommandAttributes) { a.HeartbeatTimeout = durationpb.New(-1) },
-		"fairness key is longer": func(a *commandpb.ScheduleActivityTaskCommandAttributes) {
+		"invalid HeartbeatTimeout: negative duration": func(a *commandpb.ScheduleActivityTaskCommandAttributes) { a.HeartbeatTimeout = durationpb.New(-1) },
+		"invalid priorities: fairness key length exceeds limit": func(a *commandpb.ScheduleActivityTaskCommandAttributes) {
 			a.Priority = &commonpb.Priority{FairnessKey: long}
 		},
-		"StartToCloseTimeout is n": func(a *commandpb.ScheduleActivityTaskCommandAttributes) {
+		"invalid StartToCloseTimeout: invalid duration": func(a *commandpb.ScheduleActivityTaskCommandAttributes) {
 			a.StartToCloseTimeout = &durationpb.Duration{Nanos: -1, Seconds: 1}
 		},
 	} {

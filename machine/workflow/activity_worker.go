@@ -83,7 +83,7 @@ func (t *Tx) findByID(activityID string) (*statepb.Activity, error) {
 			return a, nil
 		}
 	}
-	return nil, serviceerror.NewNotFoundf("No activity with id %s is pending; the workflow's history tells how it ended.", activityID)
+	return nil, serviceerror.NewNotFoundf("cannot find pending activity with ActivityID %s, check workflow execution history for more details", activityID)
 }
 
 // findStarted is like find, for answers that only the worker of a started attempt can give.
@@ -178,7 +178,7 @@ func (t *Tx) CancelActivity(token *tokenpb.Task, req *workflowservice.RespondAct
 	case err != nil:
 		return err
 	case !found.CancelRequested:
-		return serviceerror.NewInvalidArgument("The activity cannot be canceled: its workflow has not requested it.")
+		return serviceerror.NewInvalidArgument("unable to mark activity as canceled without activity being request canceled first")
 	}
 	a := t.editActivity(found.ScheduledEventId)
 	if proto.Size(req.Details) > blobSizeMax {

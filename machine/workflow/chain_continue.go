@@ -1,6 +1,8 @@
 package workflow
 
 import (
+	"cmp"
+	"fmt"
 	commandpb "go.temporal.io/api/command/v1"
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
@@ -58,31 +60,39 @@ func (c *completion) checkContinue(a *commandpb.ContinueAsNewWorkflowExecutionCo
 	switch {
 	case a == nil:
 		return reject(cause, "ContinueAsNewWorkflowExecutionCommandAttributes is not set on ContinueAsNewWorkflowExecutionCommand.")
-	case len(a.WorkflowType.GetName()) > idLengthMax:
-		return reject(cause, "WorkflowType is longer than %d bytes.", idLengthMax)
-	case !nonNegative(a.WorkflowRunTimeout):
-		return reject(cause, "WorkflowRunTimeout is negative or invalid.")
-	case !nonNegative(a.WorkflowTaskTimeout):
-		return reject(cause, "WorkflowTaskTimeout is negative or invalid.")
-	case !nonNegative(a.BackoffStartInterval):
-		return reject(cause, "BackoffStartInterval is negative or invalid.")
 	case proto.Size(a.Input) > blobSizeMax:
-		return tooLarge(cause, "The input of the next run is larger than %d bytes.", blobSizeMax)
+		return tooLarge(cause, "ContinueAsNewWorkflowExecutionCommandAttributes.Input exceeds size limit.")
 	case proto.Size(a.Memo) > memoSizeMax:
-		return tooLarge(cause, "The memo of the next run is larger than %d bytes.", memoSizeMax)
+		return tooLarge(cause, "ContinueAsNewWorkflowExecutionCommandAttributes.Memo exceeds size limit.")
 	}
-	if a.TaskQueue.GetName() != "" {
-		if text := queueFault(a.TaskQueue); text != "" {
-			return reject(cause, "%s", text)
-		}
-	}
-	if text := checkRetryPolicy(a.RetryPolicy); text != "" {
-		return reject(cause, "%s", text)
-	}
-	if err := CheckCron(a.CronSchedule); err != nil {
-		return reject(cause, "%s", err.Error())
+	if f := continueFault(a); f.text != "" {
+		return reject(cause, "%s", f.of(
+			"WorkflowType", cmp.Or(a.WorkflowType.GetName(), c.start.WorkflowType.GetName()),
+			"TaskQueue", fmt.Sprintf("name:%q kind:TASK_QUEUE_KIND_NORMAL", cmp.Or(a.TaskQueue.GetName(), c.core.TaskQueue))))
 	}
 	return nil
+}
+
+// continueFault returns what is wrong with the attributes themselves.
+func continueFault(a *commandpb.ContinueAsNewWorkflowExecutionCommandAttributes) fault {
+	const command = "ContinueAsNewWorkflowExecutionCommand"
+	if name := a.WorkflowType.GetName(); len(name) > idLengthMax {
+		return tooLong("WorkflowType", command, name)
+	}
+	if text := queueFault(a.TaskQueue); a.TaskQueue.GetName() != "" && text != "" {
+		return fault{"", "error validating " + command + " TaskQueue: " + text + "."}
+	}
+	var cron string
+	if err := CheckCron(a.CronSchedule); err != nil {
+		cron = err.Error()
+	}
+	return firstFault(
+		badDuration("WorkflowRunTimeout", command, a.WorkflowRunTimeout),
+		badDuration("WorkflowTaskTimeout", command, a.WorkflowTaskTimeout),
+		badDuration("BackoffStartInterval", command, a.BackoffStartInterval),
+		invalid("RetryPolicy", command, checkRetryPolicy(a.RetryPolicy)),
+		invalid("CronSchedule", command, cron),
+	)
 }
 
 // continuedStart is the first event of the run that continue-as-new asked for.

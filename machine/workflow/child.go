@@ -54,6 +54,14 @@ func (c *completion) startChild(cmd *commandpb.Command) error {
 	return nil
 }
 
+// namespaceOf is the name of the namespace that a command names.
+func (c *completion) namespaceOf(name string) string {
+	if name == "" {
+		return c.env.Namespace
+	}
+	return name
+}
+
 // targetNamespace resolves the namespace that a command names; the empty name is the run's own. Another one is refused, for
 // nothing says that the run's owner may act there; one that does not exist is told apart from that.
 func (c *completion) targetNamespace(name string, cause enumspb.WorkflowTaskFailedCause) (namespace, id string, err error) {
@@ -63,7 +71,7 @@ func (c *completion) targetNamespace(name string, cause enumspb.WorkflowTaskFail
 	if _, err = c.env.NamespaceID(name); err != nil {
 		return "", "", err
 	}
-	return "", "", reject(cause, "Commands for another namespace (%s) are not allowed.", cut(name, idLengthMax))
+	return "", "", reject(cause, "cross namespace commands are not allowed")
 }
 
 func (c *completion) checkChild(a *commandpb.StartChildWorkflowExecutionCommandAttributes) error {
@@ -71,14 +79,14 @@ func (c *completion) checkChild(a *commandpb.StartChildWorkflowExecutionCommandA
 	if a == nil {
 		return reject(cause, "StartChildWorkflowExecutionCommandAttributes is not set on StartChildWorkflowExecutionCommand.")
 	}
-	if text := childFault(a); text != "" {
-		return reject(cause, "%s WorkflowId=%s WorkflowType=%s", text, cut(a.WorkflowId, idLengthMax), cut(a.WorkflowType.GetName(), idLengthMax))
+	if f := childFault(a); f.text != "" {
+		return reject(cause, "%s", f.of("WorkflowId", a.WorkflowId, "WorkflowType", a.WorkflowType.GetName(), "Namespace", c.namespaceOf(a.Namespace)))
 	}
 	switch {
 	case proto.Size(a.Input) > blobSizeMax:
-		return tooLarge(cause, "The input of child %s is larger than %d bytes.", a.WorkflowId, blobSizeMax)
+		return tooLarge(cause, "StartChildWorkflowExecutionCommandAttributes.Input exceeds size limit.")
 	case proto.Size(a.Memo) > memoSizeMax:
-		return tooLarge(cause, "The memo of child %s is larger than %d bytes.", a.WorkflowId, memoSizeMax)
+		return tooLarge(cause, "StartChildWorkflowExecutionCommandAttributes.Memo exceeds size limit.")
 	case c.countPending().children >= pendingChildrenMax:
 		return reject(enumspb.WORKFLOW_TASK_FAILED_CAUSE_PENDING_CHILD_WORKFLOWS_LIMIT_EXCEEDED,
 			"The run has %d pending children, which is the limit.", pendingChildrenMax)
@@ -86,37 +94,36 @@ func (c *completion) checkChild(a *commandpb.StartChildWorkflowExecutionCommandA
 	return nil
 }
 
-// childFault returns what is wrong with the attributes themselves; "": nothing.
-func childFault(a *commandpb.StartChildWorkflowExecutionCommandAttributes) string {
+// childFault returns what is wrong with the attributes themselves.
+func childFault(a *commandpb.StartChildWorkflowExecutionCommandAttributes) fault {
+	const command = "StartChildWorkflowExecutionCommand"
+	name := a.WorkflowType.GetName()
 	switch {
 	case a.WorkflowId == "":
-		return "WorkflowId is not set on StartChildWorkflowExecutionCommand."
+		return required("WorkflowId", command)
 	case len(a.WorkflowId) > idLengthMax:
-		return "WorkflowId is too long."
-	case a.WorkflowType.GetName() == "":
-		return "WorkflowType is not set on StartChildWorkflowExecutionCommand."
-	case len(a.WorkflowType.GetName()) > idLengthMax:
-		return "WorkflowType is too long."
-	case !nonNegative(a.WorkflowExecutionTimeout):
-		return "WorkflowExecutionTimeout is negative or invalid."
-	case !nonNegative(a.WorkflowRunTimeout):
-		return "WorkflowRunTimeout is negative or invalid."
-	case !nonNegative(a.WorkflowTaskTimeout):
-		return "WorkflowTaskTimeout is negative or invalid."
+		return tooLong("WorkflowId", command, a.WorkflowId)
+	case name == "":
+		return required("WorkflowType", command)
+	case len(name) > idLengthMax:
+		return tooLong("WorkflowType", command, name)
 	}
-	faults := []string{checkRetryPolicy(a.RetryPolicy), priorityFault(a.Priority)}
+	var queue, cron string
 	if a.TaskQueue.GetName() != "" {
-		faults = append(faults, queueFault(a.TaskQueue))
+		queue = queueFault(a.TaskQueue)
 	}
 	if err := CheckCron(a.CronSchedule); err != nil {
-		faults = append(faults, err.Error()+".")
+		cron = err.Error()
 	}
-	for _, text := range faults {
-		if text != "" {
-			return text
-		}
-	}
-	return ""
+	return firstFault(
+		badDuration("WorkflowExecutionTimeout", command, a.WorkflowExecutionTimeout),
+		badDuration("WorkflowRunTimeout", command, a.WorkflowRunTimeout),
+		badDuration("WorkflowTaskTimeout", command, a.WorkflowTaskTimeout),
+		invalid("RetryPolicy", command, checkRetryPolicy(a.RetryPolicy)),
+		invalid("Priority", command, priorityFault(a.Priority)),
+		invalid("TaskQueue", command, queue),
+		invalid("CronSchedule", command, cron),
+	)
 }
 
 // initiateChild fills in what the command leaves open.

@@ -3,6 +3,7 @@ package workflow
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	commandpb "go.temporal.io/api/command/v1"
 	commonpb "go.temporal.io/api/common/v1"
@@ -12,7 +13,6 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	statepb "github.com/perdure/perdure/api/state/v1"
 	tokenpb "github.com/perdure/perdure/api/token/v1"
@@ -205,14 +205,29 @@ const serverIdentity = "history-service"
 func checkShape(commands []*commandpb.Command) error {
 	for i, cmd := range commands {
 		if _, known := commandNames[cmd.CommandType]; !known {
-			return serviceerror.NewInvalidArgumentf("Unknown command type: %s.", cmd.CommandType)
+			return serviceerror.NewInvalidArgumentf("unknown command type: %s", cmd.CommandType)
 		}
 		if isClosing(cmd.CommandType) && i != len(commands)-1 {
-			return serviceerror.NewInvalidArgumentf("%s must be the last command: it closes the run.", cmd.CommandType)
+			return serviceerror.NewInvalidArgumentf("invalid command sequence: [%s], command %s must be the last command.", commandTypes(commands), cmd.CommandType)
 		}
 	}
 	return nil
 }
+
+// commandTypes lists the types of the commands, the first ones if they are many.
+func commandTypes(commands []*commandpb.Command) string {
+	var types []string
+	for _, cmd := range commands[:min(len(commands), typesShownMax)] {
+		types = append(types, cmd.CommandType.String())
+	}
+	if len(commands) > typesShownMax {
+		types = append(types, "...")
+	}
+	return strings.Join(types, ", ")
+}
+
+// typesShownMax bounds the commands that an error lists.
+const typesShownMax = 50
 
 func isClosing(typ enumspb.CommandType) bool {
 	switch typ {
@@ -263,14 +278,14 @@ func (c *completion) recordMarker(cmd *commandpb.Command) error {
 	case a.MarkerName == "":
 		return reject(cause, "MarkerName is not set on RecordMarkerCommand.")
 	case len(a.MarkerName) > idLengthMax:
-		return reject(cause, "MarkerName is longer than %d bytes.", idLengthMax)
+		return reject(cause, "%s", tooLong("MarkerName", "RecordMarkerCommand", a.MarkerName).text)
 	}
 	size := proto.Size(a.Header)
 	for _, p := range a.Details {
 		size += proto.Size(p)
 	}
 	if size > blobSizeMax {
-		return tooLarge(cause, "The details of marker %s are larger than %d bytes.", a.MarkerName, blobSizeMax)
+		return tooLarge(cause, "RecordMarkerCommandAttributes.Details exceeds size limit.")
 	}
 	e := c.commandEvent(enumspb.EVENT_TYPE_MARKER_RECORDED, cmd)
 	e.Attributes = &historypb.HistoryEvent_MarkerRecordedEventAttributes{MarkerRecordedEventAttributes: &historypb.MarkerRecordedEventAttributes{
@@ -326,7 +341,7 @@ func (c *completion) modifyProperties(cmd *commandpb.Command) error {
 	}
 	attributes.Memo.Fields = mergeFields(attributes.Memo.Fields, a.UpsertedMemo.Fields)
 	if proto.Size(attributes.Memo) > memoSizeMax {
-		return tooLarge(cause, "The memo would be larger than %d bytes.", memoSizeMax)
+		return tooLarge(cause, "ModifyWorkflowPropertiesCommandAttributes exceeds size limit.")
 	}
 	e := c.commandEvent(enumspb.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED, cmd)
 	e.Attributes = &historypb.HistoryEvent_WorkflowPropertiesModifiedEventAttributes{WorkflowPropertiesModifiedEventAttributes: &historypb.WorkflowPropertiesModifiedEventAttributes{
@@ -368,8 +383,3 @@ const (
 	blobSizeMax = 2 << 20
 	memoSizeMax = 2 << 20
 )
-
-// nonNegative tells whether a duration may be used.
-func nonNegative(d *durationpb.Duration) bool {
-	return d == nil || (d.IsValid() && d.AsDuration() >= 0)
-}

@@ -30,17 +30,17 @@ func (c *completion) signalExternal(cmd *commandpb.Command) error {
 	switch {
 	case a == nil:
 		return reject(cause, "SignalExternalWorkflowExecutionCommandAttributes is not set on SignalExternalWorkflowExecutionCommand.")
-	case a.SignalName == "":
-		return reject(cause, "SignalName is not set on SignalExternalWorkflowExecutionCommand. WorkflowId=%s", cut(a.Execution.GetWorkflowId(), idLengthMax))
-	case len(a.SignalName) > idLengthMax:
-		return reject(cause, "SignalName is longer than %d bytes.", idLengthMax)
+	case a.Execution == nil:
+		return reject(cause, "Execution is not set on SignalExternalWorkflowExecutionCommand.")
+	}
+	if f := signalFault(a); f.text != "" {
+		return reject(cause, "%s", f.of("WorkflowId", a.Execution.WorkflowId, "Namespace", c.namespaceOf(a.Namespace),
+			"RunId", a.Execution.RunId, "SignalName", a.SignalName))
+	}
+	switch {
 	case proto.Size(a.Input) > blobSizeMax:
-		return tooLarge(enumspb.WORKFLOW_TASK_FAILED_CAUSE_BAD_SIGNAL_INPUT_SIZE, "The input of signal %s is larger than %d bytes.", a.SignalName, blobSizeMax)
-	}
-	if text := targetFault(a.Execution.GetWorkflowId(), a.Execution.GetRunId()); text != "" {
-		return reject(cause, "%s on SignalExternalWorkflowExecutionCommand. SignalName=%s", text, a.SignalName)
-	}
-	if c.countPending().signals >= pendingSignalsMax {
+		return tooLarge(enumspb.WORKFLOW_TASK_FAILED_CAUSE_BAD_SIGNAL_INPUT_SIZE, "SignalExternalWorkflowExecutionCommandAttributes.Input exceeds size limit.")
+	case c.countPending().signals >= pendingSignalsMax:
 		return reject(enumspb.WORKFLOW_TASK_FAILED_CAUSE_PENDING_SIGNALS_LIMIT_EXCEEDED,
 			"The run has %d pending signals to other workflows, which is the limit.", pendingSignalsMax)
 	}
@@ -65,11 +65,13 @@ func (c *completion) cancelExternal(cmd *commandpb.Command) error {
 	if a == nil {
 		return reject(cause, "RequestCancelExternalWorkflowExecutionCommandAttributes is not set on RequestCancelExternalWorkflowExecutionCommand.")
 	}
-	if text := targetFault(a.WorkflowId, a.RunId); text != "" {
-		return reject(cause, "%s on RequestCancelExternalWorkflowExecutionCommand.", text)
+	f := targetFault("RequestCancelExternalWorkflowExecutionCommand", a.WorkflowId, a.RunId)
+	if f.text != "" {
+		return reject(cause, "%s", f.of("WorkflowId", a.WorkflowId, "Namespace", c.namespaceOf(a.Namespace), "RunId", a.RunId))
 	}
 	if c.startedChildren[a.WorkflowId] {
-		return reject(cause, "Child %s cannot be started and canceled in the same workflow task.", a.WorkflowId)
+		f.text = "Start and RequestCancel for child workflow is not allowed in same workflow task."
+		return reject(cause, "%s", f.of("WorkflowId", a.WorkflowId, "RunId", a.RunId, "Namespace", c.namespaceOf(a.Namespace)))
 	}
 	if c.countPending().cancels >= pendingCancelsMax {
 		return reject(enumspb.WORKFLOW_TASK_FAILED_CAUSE_PENDING_REQUEST_CANCEL_LIMIT_EXCEEDED,
@@ -91,17 +93,30 @@ func (c *completion) cancelExternal(cmd *commandpb.Command) error {
 	return nil
 }
 
-// targetFault returns what is wrong with the address of another workflow; "": nothing.
-func targetFault(workflowID, runID string) string {
+func signalFault(a *commandpb.SignalExternalWorkflowExecutionCommandAttributes) fault {
+	const command = "SignalExternalWorkflowExecutionCommand"
+	f := targetFault(command, a.Execution.WorkflowId, a.Execution.RunId)
+	switch {
+	case f.text != "":
+	case a.SignalName == "":
+		f = notSet("SignalName", command)
+	case len(a.SignalName) > idLengthMax:
+		f = tooLong("SignalName", command, a.SignalName)
+	}
+	return f
+}
+
+// targetFault returns what is wrong with the address of another workflow.
+func targetFault(command, workflowID, runID string) fault {
 	switch {
 	case workflowID == "":
-		return "WorkflowId is not set"
+		return notSet("WorkflowId", command)
 	case len(workflowID) > idLengthMax:
-		return "WorkflowId is too long"
+		return tooLong("WorkflowId", command, workflowID)
 	case runID != "" && !runIDForm.MatchString(runID):
-		return "RunId is not a UUID"
+		return fault{"", "Invalid RunId set on " + command + "."}
 	}
-	return ""
+	return fault{}
 }
 
 // pendingCounts is how much of each kind a run waits for.

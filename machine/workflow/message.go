@@ -83,12 +83,22 @@ func (c *completion) readMessages() error {
 // protocolMessage applies the message that a command points to.
 func (c *completion) protocolMessage(cmd *commandpb.Command) error {
 	id := cmd.GetProtocolMessageCommandAttributes().GetMessageId()
+	if id == "" {
+		return reject(badMessage, "MessageID is not set on ProtocolMessageCommand.")
+	}
+	var found *message
 	for _, m := range c.messages {
-		if m.id == id && !m.done {
-			return c.applyMessage(m)
+		if m.id != id || m.done {
+			continue
+		}
+		if m.done = true; found == nil { // an id means one message: others of the same are not applied
+			found = m
 		}
 	}
-	return reject(badMessage, "ProtocolMessageCommand refers to message %s, which is not there.", id)
+	if found == nil {
+		return reject(badMessage, "ProtocolMessageCommand referenced absent message ID %s", cut(id, quotedMax))
+	}
+	return c.applyMessage(found)
 }
 
 // remainingMessages applies the messages that no command points to, and rejects the updates that the worker ignored. A worker
@@ -137,7 +147,7 @@ func (c *completion) acceptUpdate(id string, body *updatepb.Acceptance) error {
 			delete(c.editUpdates(), id)
 		}
 	} else {
-		return c.updateFault(id, "accepted")
+		return c.updateFault(id, body)
 	}
 	e := c.newEvent(enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED)
 	e.Attributes = &historypb.HistoryEvent_WorkflowExecutionUpdateAcceptedEventAttributes{WorkflowExecutionUpdateAcceptedEventAttributes: a}
@@ -153,10 +163,10 @@ func (c *completion) acceptUpdate(id string, body *updatepb.Acceptance) error {
 func (c *completion) completeUpdate(id string, r *updatepb.Response) error {
 	part, ok := c.updates.get(id)
 	if !ok || part.AcceptedEventId == 0 || part.CompletedEventId != 0 {
-		return c.updateFault(id, "completed")
+		return c.updateFault(id, r)
 	}
 	if r.Outcome.GetValue() == nil {
-		return reject(badMessage, "The response to update %s has no outcome.", id)
+		return reject(badMessage, "The response to update %s has no outcome.", cut(id, quotedMax))
 	}
 	if proto.Size(r.Outcome) > blobSizeMax {
 		return tooLarge(badMessage, "The outcome of update %s is larger than %d bytes.", id, blobSizeMax)
@@ -180,7 +190,7 @@ func (c *completion) rejectUpdate(id string, r *updatepb.Rejection) error {
 		c.updates.delete(id)
 		c.write()
 	} else if ok {
-		return c.updateFault(id, "rejected")
+		return c.updateFault(id, r)
 	} else {
 		return nil // nobody waits for it: its caller has gone, or the host that knew of it
 	}
@@ -192,18 +202,31 @@ func (c *completion) rejectUpdate(id string, r *updatepb.Rejection) error {
 	return nil
 }
 
-// updateFault says why an update cannot be answered in this way.
-func (c *completion) updateFault(id, how string) error {
-	part, known := c.updates.get(id)
-	switch {
-	case !known:
-		return reject(badMessage, "Update %s cannot be %s: the run has sent no such update. Another try may help.", id, how)
-	case part.CompletedEventId != 0:
-		return reject(badMessage, "Update %s cannot be %s: it is completed already.", id, how)
-	case part.AcceptedEventId != 0:
-		return reject(badMessage, "Update %s cannot be %s: it is accepted already.", id, how)
+// updateFault says why an update cannot take this message.
+func (c *completion) updateFault(id string, body proto.Message) error {
+	state := c.updateState(id)
+	if state == "" {
+		return reject(badMessage, "update %s wasn't found on the server. "+
+			"This is most likely a transient error which will be resolved automatically by retries", cut(id, quotedMax))
 	}
-	return reject(badMessage, "Update %s cannot be %s: it has not been accepted.", id, how)
+	return reject(badMessage, "invalid state transition attempted for Update %s: received *update.%s message while in state %s",
+		id, body.ProtoReflect().Descriptor().Name(), state)
+}
+
+// updateState names how far an update has come; "": the run does not know it.
+func (c *completion) updateState(id string) string {
+	part, known := c.updates.get(id)
+	switch u := c.volatile.Updates[id]; {
+	case part.GetCompletedEventId() != 0:
+		return "Completed"
+	case part.GetAcceptedEventId() != 0:
+		return "Accepted"
+	case u != nil && u.sentIn != 0:
+		return "Sent"
+	case known || u != nil:
+		return "Admitted"
+	}
+	return ""
 }
 
 // leavesNoTrace tells whether a speculative task can be dropped as if it had never been: the worker has only rejected or

@@ -27,8 +27,8 @@ const (
 )
 
 var (
-	errPaused    = serviceerror.NewFailedPrecondition("The workflow is already paused.")
-	errNotPaused = serviceerror.NewFailedPrecondition("The workflow is not paused.")
+	errPaused    = serviceerror.NewFailedPrecondition("workflow is already paused.")
+	errNotPaused = serviceerror.NewFailedPrecondition("workflow is not paused.")
 )
 
 // Pausing is a request to pause a run, or to let it go on.

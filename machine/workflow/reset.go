@@ -30,9 +30,12 @@ const (
 	unstartedID = "emptyUuid"
 )
 
-// errResetPoint refuses an event that is not the end of a workflow task.
-var errResetPoint = serviceerror.NewInvalidArgument(
-	"The run cannot be reset to this event: it must end a workflow task (completed, failed, timed out), or be that task's start.")
+// ErrResetPoint refuses an event that is not the end of a workflow task: it must end one (completed, failed, timed out), or be
+// that task's start. The text is the recorded one, which speaks of the event before.
+func ErrResetPoint(finishEventID int64) error {
+	return serviceerror.NewInvalidArgumentf(
+		"StateRebuilder unable to Rebuild mutable state to event ID: %d, version: 0, this event must be at the boundary", finishEventID-1)
+}
 
 // Resetting describes a reset.
 type Resetting struct {
@@ -57,7 +60,7 @@ type Resetting struct {
 // CheckResetPoint refuses an event id that cannot be a reset point of the run whatever its history: it lies outside.
 func (s *State) CheckResetPoint(finishEventID int64) error {
 	if finishEventID <= firstEventID || finishEventID >= s.Core.NextEventId {
-		return serviceerror.NewInvalidArgumentf("The event id of the reset point must be above %d and below %d.", firstEventID, s.Core.NextEventId)
+		return serviceerror.NewInvalidArgument("Workflow task finish ID must be > 1 && <= workflow last event ID.")
 	}
 	return nil
 }
@@ -109,6 +112,7 @@ func Reset(in Resetting, fold *State, now time.Time, env Env) (*Tx, error) {
 
 // restoreTask brings the history to the point where the task has been started.
 func (t *Tx) restoreTask(between []*historypb.HistoryEvent) error {
+	refused := ErrResetPoint(t.core.NextEventId + int64(len(between)))
 	task := t.core.Task
 	if task != nil && (task.Transient || task.Speculative) {
 		task = nil // its events are not in the history
@@ -117,19 +121,19 @@ func (t *Tx) restoreTask(between []*historypb.HistoryEvent) error {
 		scheduled, started := e.GetWorkflowTaskScheduledEventAttributes(), e.GetWorkflowTaskStartedEventAttributes()
 		switch {
 		case e.EventId != t.core.NextEventId:
-			return errResetPoint
+			return refused
 		case scheduled != nil && task == nil:
 			task = &statepb.WorkflowTask{ScheduledEventId: e.EventId, ScheduledTime: e.EventTime, Attempt: scheduled.Attempt,
 				Queue: scheduled.TaskQueue.GetName(), Timeout: scheduled.StartToCloseTimeout}
 		case started != nil && task != nil && task.StartedEventId == 0:
 			task.StartedEventId = e.EventId
 		default:
-			return errResetPoint
+			return refused
 		}
 		t.add(proto.CloneOf(e))
 	}
 	if task == nil {
-		return errResetPoint
+		return refused
 	}
 	if task.StartedEventId == 0 {
 		task.StartedTime, task.Identity, task.StartId = t.timestamp(), serverIdentity, unstartedID

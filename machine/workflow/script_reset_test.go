@@ -21,7 +21,7 @@ func scriptReset(s *script, in input) {
 	}
 	rows, base := rowsBefore(s.t, s.rows, finish, in.is("lossy"))
 	if base == nil {
-		s.printf("error %s", describeError(errResetPoint))
+		s.printf("error %s", describeError(ErrResetPoint(finish)))
 		return
 	}
 	copied := base.Core.NextEventId - 1

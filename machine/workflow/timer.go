@@ -24,11 +24,11 @@ func (c *completion) startTimer(cmd *commandpb.Command) error {
 	case a.TimerId == "":
 		return reject(cause, "TimerId is not set on StartTimerCommand.")
 	case len(a.TimerId) > idLengthMax:
-		return reject(cause, "TimerId is longer than %d bytes.", idLengthMax)
+		return reject(cause, "%s", tooLong("TimerId", "StartTimerCommand", a.TimerId).text)
 	case !nonNegative(a.StartToFireTimeout):
-		return reject(cause, "StartToFireTimeout of timer %s is negative or invalid.", a.TimerId)
+		return reject(cause, "An invalid StartToFireTimeout is set on StartTimerCommand: %s. TimerId=%s", durationFault(a.StartToFireTimeout), a.TimerId)
 	case c.timers.has(a.TimerId):
-		return reject(enumspb.WORKFLOW_TASK_FAILED_CAUSE_START_TIMER_DUPLICATE_ID, "A timer with id %s is pending.", a.TimerId)
+		return impossible(enumspb.WORKFLOW_TASK_FAILED_CAUSE_START_TIMER_DUPLICATE_ID, "timer-started", "TimerID", a.TimerId)
 	}
 	e := c.commandEvent(enumspb.EVENT_TYPE_TIMER_STARTED, cmd)
 	e.Attributes = &historypb.HistoryEvent_TimerStartedEventAttributes{TimerStartedEventAttributes: &historypb.TimerStartedEventAttributes{
@@ -52,7 +52,7 @@ func (c *completion) cancelTimer(cmd *commandpb.Command) error {
 	}
 	started, ok := c.takeTimer(a.TimerId)
 	if !ok {
-		return reject(cause, "No timer with id %s is pending.", a.TimerId)
+		return impossible(cause, "timer-canceled", "TimerID", cut(a.TimerId, quotedMax))
 	}
 	e := c.commandEvent(enumspb.EVENT_TYPE_TIMER_CANCELED, cmd)
 	e.Attributes = &historypb.HistoryEvent_TimerCanceledEventAttributes{TimerCanceledEventAttributes: &historypb.TimerCanceledEventAttributes{

@@ -33,12 +33,12 @@ const (
 )
 
 var (
-	errUpdateAborted = serviceerror.NewNotFound("The workflow closed before it accepted the update.")
+	errUpdateAborted = serviceerror.NewNotFound("workflow update was aborted by closing workflow")
 	errUpdateMoved   = serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW,
 		"Another run has taken over before the update was answered; try again in a moment.")
-	errUpdateTaskFailed  = serviceerror.NewWorkflowNotReady("The workflow task that carried the update was answered wrongly by the worker.")
-	errUpdateTaskFailing = serviceerror.NewWorkflowNotReady("The run cannot be updated while its workflow task keeps failing.")
-	errUpdatePaused      = serviceerror.NewFailedPrecondition("The workflow is paused and cannot be updated.")
+	errUpdateTaskFailed  = serviceerror.NewWorkflowNotReady("Unable to perform workflow execution update due to unexpected workflow task failure.")
+	errUpdateTaskFailing = serviceerror.NewWorkflowNotReady("Unable to perform workflow execution update due to Workflow Task in failed state.")
+	errUpdatePaused      = serviceerror.NewFailedPrecondition("Workflow is paused. Cannot update the workflow.")
 )
 
 // PendingUpdate is an update that has not been accepted. It is never changed, only replaced.

@@ -25,7 +25,7 @@ func activityToken(r byID, n *namespace.Namespace) (*tokenpb.Task, error) {
 	}
 	if r.GetWorkflowId() == "" {
 		// Without a workflow it names a standalone activity, of which there are none.
-		return nil, serviceerror.NewNotFoundf("No standalone activity with ID %q: WorkflowId is not set on the request.", r.GetActivityId())
+		return nil, serviceerror.NewNotFoundf("activity not found for ID: %s", r.GetActivityId())
 	}
 	return &tokenpb.Task{
 		NamespaceId: n.ID(),

@@ -26,7 +26,7 @@ func checkActivityCommand(r activityCommand, all bool) error {
 		return err
 	}
 	if !all && r.GetId() == "" && r.GetType() == "" {
-		return serviceerror.NewInvalidArgument("Either the ID or the type of the activity must be set on the request.")
+		return serviceerror.NewInvalidArgument("Either Activity.Id or Activity.Type should be set on request.")
 	}
 	return nil
 }
@@ -46,14 +46,16 @@ func (h *Handler) UpdateActivityOptions(ctx context.Context, r *workflowservice.
 func checkActivityOptionsUpdate(r *workflowservice.UpdateActivityOptionsRequest) error {
 	hasMask, hasOptions := r.GetUpdateMask() != nil, r.GetActivityOptions() != nil
 	switch {
-	case r.GetRestoreOriginal() && (hasMask || hasOptions):
-		return serviceerror.NewInvalidArgument("RestoreOriginal cannot be used together with ActivityOptions or an UpdateMask.")
+	case r.GetRestoreOriginal() && hasMask:
+		return serviceerror.NewInvalidArgument("Both UpdateMask and RestoreOriginal are provided")
+	case r.GetRestoreOriginal() && hasOptions:
+		return serviceerror.NewInvalidArgument("Both ActivityOptions and RestoreOriginal are provided")
 	case r.GetRestoreOriginal():
 		return nil
 	case !hasMask:
-		return serviceerror.NewInvalidArgument("UpdateMask is not set on the request.")
+		return serviceerror.NewInvalidArgument("UpdateMask is not provided")
 	case !hasOptions:
-		return serviceerror.NewInvalidArgument("ActivityOptions are not set on the request.")
+		return serviceerror.NewInvalidArgument("ActivityOptions are not provided")
 	}
 	return checkActivityOptions(r.GetActivityOptions())
 }
@@ -64,10 +66,10 @@ func checkActivityOptions(o *activitypb.ActivityOptions) error {
 			return err
 		}
 	}
-	_, scheduleToClose := duration("ScheduleToCloseTimeout", o.GetScheduleToCloseTimeout())
-	_, scheduleToStart := duration("ScheduleToStartTimeout", o.GetScheduleToStartTimeout())
-	_, startToClose := duration("StartToCloseTimeout", o.GetStartToCloseTimeout())
-	_, heartbeat := duration("HeartbeatTimeout", o.GetHeartbeatTimeout())
+	_, scheduleToClose := duration("invalid ScheduleToCloseTimeout", o.GetScheduleToCloseTimeout())
+	_, scheduleToStart := duration("invalid ScheduleToStartTimeout", o.GetScheduleToStartTimeout())
+	_, startToClose := duration("invalid StartToCloseTimeout", o.GetStartToCloseTimeout())
+	_, heartbeat := duration("invalid HeartbeatTimeout", o.GetHeartbeatTimeout())
 	return firstError(scheduleToClose, scheduleToStart, startToClose, heartbeat, checkPriority(o.GetPriority()))
 }
 

@@ -131,7 +131,7 @@ func (h *Handler) failActivity(
 		return nil, err
 	}
 	if r.GetFailure() != nil && r.GetFailure().GetApplicationFailureInfo() == nil {
-		return nil, serviceerror.NewInvalidArgument("The failure of an activity must have ApplicationFailureInfo.")
+		return nil, serviceerror.NewInvalidArgument("Failure must have ApplicationFailureInfo.")
 	}
 	fit, tooLarge := fitActivityFailure(n, r)
 	response, err := h.history.RespondActivityTaskFailed(ctx, &historypb.RespondActivityTaskFailedRequest{NamespaceId: n.ID(), Request: fit, Token: token})

@@ -98,7 +98,7 @@ func nameUnimplemented(rpc string, st *status.Status) *status.Status {
 	if st.Message() != "method "+rpc+" not implemented" {
 		return st
 	}
-	return status.Newf(codes.Unimplemented, "method %s is not implemented: this version of the server does not support it", rpc)
+	return status.Newf(codes.Unimplemented, "method %s not supported", rpc)
 }
 
 // fit shortens the message of a status and drops details that are none of a client's business.

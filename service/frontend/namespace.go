@@ -92,7 +92,7 @@ func (s *Namespaces) DescribeNamespace(
 	case name == "" && id == "":
 		return nil, errNamespaceNotSet()
 	case name != "" && id != "":
-		return nil, serviceerror.NewInvalidArgument("Only one of namespace name and id may be set on the request.")
+		return nil, serviceerror.NewInvalidArgument("GetNamespace operation failed.  Both ID and Name specified in request.")
 	case name != "":
 		n, err = s.registry.ByName(ctx, name)
 	default:
@@ -174,7 +174,7 @@ func checkNamespaceName(name string) error {
 
 func retention(d *durationpb.Duration) (time.Duration, error) {
 	if d.CheckValid() != nil || d.AsDuration() < retentionMin {
-		return 0, serviceerror.NewInvalidArgumentf("A valid retention period is not set on request: it is at least %s.", retentionMin)
+		return 0, serviceerror.NewInvalidArgument("A valid retention period is not set on request.")
 	}
 	return min(d.AsDuration(), retentionMax), nil
 }

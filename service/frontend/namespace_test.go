@@ -130,7 +130,7 @@ func TestRegisterNamespace(t *testing.T) {
 		change  func(*request)
 	}{
 		{"Namespace not set on request.", func(r *request) { r.Namespace = "" }},
-		{"Namespace is too long", func(r *request) { r.Namespace = strings.Repeat("x", 1001) }},
+		{"Namespace length exceeds limit.", func(r *request) { r.Namespace = strings.Repeat("x", 1001) }},
 		{"U+0000", func(r *request) { r.Namespace = "a\x00" }},
 		{"A valid retention period is not set on request", func(r *request) { r.WorkflowExecutionRetentionPeriod = nil }},
 		{"A valid retention period is not set on request", func(r *request) { r.WorkflowExecutionRetentionPeriod = &durationpb.Duration{} }},
@@ -144,7 +144,7 @@ func TestRegisterNamespace(t *testing.T) {
 			r.Clusters = []*replicationpb.ClusterReplicationConfig{{ClusterName: "nowhere"}}
 		}},
 		{"Invalid cluster name: nowhere", func(r *request) { r.ActiveClusterName = "nowhere" }},
-		{"Namespace is too large", func(r *request) { r.Description = strings.Repeat("x", 65<<10) }},
+		{"Namespace size exceeds limit.", func(r *request) { r.Description = strings.Repeat("x", 65<<10) }},
 	} {
 		r := register("refused")
 		test.change(r)
@@ -183,7 +183,7 @@ func TestDescribeNamespace(t *testing.T) {
 	_, err = s.DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{})
 	requireCode(t, err, codes.InvalidArgument, "Namespace not set on request.")
 	_, err = s.DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: "orders", Id: info.GetId()})
-	requireCode(t, err, codes.InvalidArgument, "Only one of namespace name and id")
+	requireCode(t, err, codes.InvalidArgument, "GetNamespace operation failed.  Both ID and Name specified in request.")
 	for _, r := range []*workflowservice.DescribeNamespaceRequest{{Namespace: "ORDERS"}, {Namespace: info.GetId()}, {Id: uuid.NewString()}, {Id: "orders"}} {
 		_, err = s.DescribeNamespace(ctx, r)
 		var missing *serviceerror.NamespaceNotFound
@@ -274,7 +274,7 @@ func TestUpdateNamespace(t *testing.T) {
 			r.Config = &namespacepb.NamespaceConfig{BadBinaries: &namespacepb.BadBinaries{Binaries: map[string]*namespacepb.BadBinaryInfo{"x": {}}}}
 		}},
 		{"Cannot promote", func(r *request) { r.PromoteNamespace = true }},
-		{"Namespace is too large", func(r *request) {
+		{"Namespace size exceeds limit.", func(r *request) {
 			r.UpdateInfo = &namespacepb.UpdateNamespaceInfo{Description: strings.Repeat("x", 65<<10)}
 		}},
 	} {
@@ -340,7 +340,7 @@ func TestSearchAttributeAdministration(t *testing.T) {
 	requireCode(t, add(types{"New": enumspb.INDEXED_VALUE_TYPE_UNSPECIFIED}), codes.InvalidArgument, "Unknown search attribute type")
 	requireCode(t, add(types{"New": 99}), codes.InvalidArgument, "Unknown search attribute type: 99.")
 	requireCode(t, add(types{"": enumspb.INDEXED_VALUE_TYPE_BOOL}), codes.InvalidArgument, "cannot be the name")
-	requireCode(t, add(types{strings.Repeat("x", 3000): enumspb.INDEXED_VALUE_TYPE_BOOL}), codes.InvalidArgument, "too long")
+	requireCode(t, add(types{strings.Repeat("x", 3000): enumspb.INDEXED_VALUE_TYPE_BOOL}), codes.InvalidArgument, "Search attribute name length exceeds limit.")
 	requireCode(t, add(types{"Color": enumspb.INDEXED_VALUE_TYPE_INT}), codes.AlreadyExists, "already exists with the type Keyword")
 	many := types{}
 	for i := range 500 {

@@ -43,7 +43,16 @@ func find(ctx context.Context, registry Registry, r namespaced) (*namespace.Name
 		}
 		return registry.ByID(ctx, id)
 	}
-	return nil, serviceerror.NewInvalidArgument("Namespace is empty.")
+	return nil, errNamespaceMissing(r)
+}
+
+// errNamespaceMissing has the text recorded of the service that the request is for.
+func errNamespaceMissing(r namespaced) error {
+	switch r.(type) {
+	case *operatorservice.AddSearchAttributesRequest, *operatorservice.ListSearchAttributesRequest, *operatorservice.RemoveSearchAttributesRequest:
+		return errNotSet("Namespace")
+	}
+	return serviceerror.NewInvalidArgument("Namespace is empty.")
 }
 
 var (

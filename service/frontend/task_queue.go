@@ -31,19 +31,19 @@ func (h *Handler) DescribeTaskQueue(ctx context.Context, r *workflowservice.Desc
 // The enhanced mode is deprecated; clients still use it.
 func checkDescribe(r *workflowservice.DescribeTaskQueueRequest, p *matchingpb.Partition) error {
 	if r.GetReportStats() && p.GetNumber() > 0 {
-		return serviceerror.NewInvalidArgument("Statistics are those of the whole task queue: name the queue, not a partition.")
+		return serviceerror.NewInvalidArgument("DescribeTaskQueue stats are only supported for the root partition")
 	}
 	if r.GetApiMode() != enumspb.DESCRIBE_TASK_QUEUE_MODE_ENHANCED {
 		return nil
 	}
 	if p.GetKind() == enumspb.TASK_QUEUE_KIND_STICKY {
-		return serviceerror.NewInvalidArgument("A sticky queue cannot be described in enhanced mode.")
+		return serviceerror.NewInvalidArgument("Enhanced DescribeTaskQueue is not valid for a sticky queue, use api_mode=UNSPECIFIED or a normal queue.")
 	}
 	if p.GetNumber() > 0 {
 		return serviceerror.NewInvalidArgument("A partition cannot be described in enhanced mode.")
 	}
 	if builds := len(r.GetVersions().GetBuildIds()); r.GetReportTaskReachability() && builds > reachabilityBuildIDsMax {
-		return serviceerror.NewInvalidArgumentf("Too many build IDs to report reachability of: %d, the limit is %d.", builds, reachabilityBuildIDsMax)
+		return serviceerror.NewInvalidArgumentf("Too many build ids queried at once with ReportTaskReachability==true, limit: %d", reachabilityBuildIDsMax)
 	}
 	return nil
 }
@@ -82,12 +82,18 @@ func (h *Handler) UpdateTaskQueueConfig(ctx context.Context, r *workflowservice.
 
 func checkQueueConfig(r *workflowservice.UpdateTaskQueueConfigRequest) error {
 	limit, keyLimit := r.GetUpdateQueueRateLimit(), r.GetUpdateFairnessKeyRateLimitDefault()
-	if r.GetTaskQueueType() == enumspb.TASK_QUEUE_TYPE_WORKFLOW && (limit != nil || keyLimit != nil) {
-		return serviceerror.NewInvalidArgument("The rate of a workflow task queue cannot be limited.")
+	if r.GetTaskQueueType() == enumspb.TASK_QUEUE_TYPE_WORKFLOW && limit != nil {
+		return serviceerror.NewInvalidArgument("Setting rate limit on workflow task queues is not allowed.")
+	}
+	if r.GetTaskQueueType() == enumspb.TASK_QUEUE_TYPE_WORKFLOW && keyLimit != nil {
+		return serviceerror.NewInvalidArgument("Setting fairness key rate limit on workflow task queues is not allowed.")
+	}
+	if strings.HasPrefix(r.GetTaskQueue(), partitionPrefix) {
+		return serviceerror.NewInvalidArgumentf("task queue family name cannot have prefix %s %s", partitionPrefix, r.GetTaskQueue())
 	}
 	return firstError(
 		checkQueueName(r.GetTaskQueue()),
-		checkIdentity(r.GetIdentity()),
+		checkConfigText("Identity", r.GetIdentity(), idLengthMax),
 		checkRateLimit("UpdateQueueRateLimit", limit),
 		checkRateLimit("UpdateFairnessKeyRateLimitDefault", keyLimit),
 		checkConcurrencyLimit(r.GetUpdateQueueConcurrencyLimit()),
@@ -98,13 +104,21 @@ func checkQueueConfig(r *workflowservice.UpdateTaskQueueConfigRequest) error {
 func checkRateLimit(field string, u *workflowservice.UpdateTaskQueueConfigRequest_RateLimitUpdate) error {
 	// Not "negative": a rate that is not a number must not pass.
 	if rate := u.GetRateLimit().GetRequestsPerSecond(); !(rate >= 0) {
-		return serviceerror.NewInvalidArgumentf("RequestsPerSecond of %s must not be negative.", field)
+		return serviceerror.NewInvalidArgumentf("RequestsPerSecond for %s rate limit must be non-negative.", field)
 	}
-	return checkLength("Reason of "+field, u.GetReason(), reasonLengthMax)
+	return checkConfigText(field+".Reason", u.GetReason(), reasonLengthMax)
+}
+
+// checkConfigText checks the length of a text that stays with the configuration.
+func checkConfigText(field, value string, maxBytes int) error {
+	if len(value) > maxBytes {
+		return serviceerror.NewInvalidArgumentf("%s field too long (max %d characters).", field, maxBytes)
+	}
+	return nil
 }
 
 func checkConcurrencyLimit(u *workflowservice.UpdateTaskQueueConfigRequest_ConcurrencyLimitUpdate) error {
-	return checkLength("Reason of UpdateQueueConcurrencyLimit", u.GetReason(), reasonLengthMax)
+	return checkConfigText("UpdateQueueConcurrencyLimit.Reason", u.GetReason(), reasonLengthMax)
 }
 
 func checkWeights(set map[string]float32, unset []string) error {
@@ -116,7 +130,7 @@ func checkWeights(set map[string]float32, unset []string) error {
 			return err
 		}
 		if !(weight > 0) || math.IsInf(float64(weight), 0) {
-			return serviceerror.NewInvalidArgumentf("Fairness weight of %q must be a number greater than zero.", key)
+			return serviceerror.NewInvalidArgumentf("invalid fairness weight weight for key %q: must be greater than zero", key)
 		}
 	}
 	for _, key := range unset {
@@ -124,14 +138,14 @@ func checkWeights(set map[string]float32, unset []string) error {
 			return err
 		}
 		if _, both := set[key]; both {
-			return serviceerror.NewInvalidArgumentf("Fairness weight of %q cannot be both set and unset.", key)
+			return serviceerror.NewInvalidArgumentf("fairness weight override key %q present in both set and unset lists", key)
 		}
 	}
 	return nil
 }
 
 func requiredFairnessKey(key string) error {
-	return firstError(required("Fairness key", key), checkLength("Fairness key", key, fairnessKeyLengthMax))
+	return firstError(required("Fairness key", key), checkNameLength("fairness key", key, fairnessKeyLengthMax))
 }
 
 // ShutdownWorker implements WorkflowService: the worker's polls end, and its sticky queue takes no more tasks, so that they

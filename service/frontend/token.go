@@ -46,7 +46,7 @@ func queryToken(r *workflowservice.RespondQueryTaskCompletedRequest, n *namespac
 
 func checkTokenNamespace(id string, n *namespace.Namespace) error {
 	if id != n.ID() {
-		return serviceerror.NewInvalidArgument("The task token is from another namespace than the request's.")
+		return serviceerror.NewInvalidArgument("Operation requested with a token from a different namespace.")
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func decodeQueryToken(data []byte) (*tokenpb.Query, error) {
 
 func decodeToken(data []byte, token proto.Message) error {
 	if len(data) == 0 {
-		return serviceerror.NewInvalidArgument("Task token is not set on the request.")
+		return serviceerror.NewInvalidArgument("Task token not set on request.")
 	}
 	if err := proto.Unmarshal(data, token); err != nil {
 		return errBadToken()
@@ -84,5 +84,5 @@ func decodeToken(data []byte, token proto.Message) error {
 }
 
 func errBadToken() error {
-	return serviceerror.NewInvalidArgument("The task token cannot be decoded: it was not made by this server.")
+	return serviceerror.NewInvalidArgument("Error deserializing task token.")
 }

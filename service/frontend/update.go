@@ -36,7 +36,7 @@ func completeUpdate(r *workflowservice.UpdateWorkflowExecutionRequest) (*workflo
 	}
 	if r.GetWaitPolicy().GetLifecycleStage() == enumspb.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ADMITTED {
 		return nil, serviceerror.NewPermissionDenied(
-			"Waiting until an update is admitted is not supported: wait until it is accepted or completed.", "")
+			"UpdateWorkflowExecution issued asynchronously and waiting on update admitted is not supported.", "")
 	}
 	if r.GetRequest().GetMeta().GetUpdateId() != "" {
 		return r, nil
@@ -50,16 +50,16 @@ func completeUpdate(r *workflowservice.UpdateWorkflowExecutionRequest) (*workflo
 
 func checkUpdate(r *updatepb.Request) error {
 	if r.GetMeta() == nil {
-		return serviceerror.NewInvalidArgument("Update meta is not set on the request.")
+		return errNotSet("Update meta")
 	}
 	if r.GetInput() == nil {
-		return serviceerror.NewInvalidArgument("Update input is not set on the request.")
+		return errNotSet("Update input")
 	}
 	return firstError(
 		required("Update name", r.GetInput().GetName()),
 		checkLength("UpdateId", r.GetMeta().GetUpdateId(), idLengthMax),
 		checkLength("RequestId", r.GetRequestId(), idLengthMax),
-		checkSize("Update input", r.GetInput().GetArgs(), payloadSizeMax),
+		checkPayload(r.GetInput().GetArgs()),
 		checkCallbacks(r.GetCompletionCallbacks()),
 	)
 }
@@ -71,7 +71,10 @@ func (h *Handler) PollWorkflowExecutionUpdate(ctx context.Context, r *workflowse
 		return nil, err
 	}
 	if r.GetUpdateRef() == nil {
-		return nil, serviceerror.NewInvalidArgument("UpdateRef is not set on the request.")
+		return nil, errNotSet("UpdateRef")
+	}
+	if r.GetUpdateRef().GetWorkflowExecution().GetWorkflowId() == "" {
+		return nil, errWorkflowMissing()
 	}
 	if err := checkExecution(r.GetUpdateRef().GetWorkflowExecution()); err != nil {
 		return nil, err
@@ -106,7 +109,7 @@ func (h *Handler) ExecuteMultiOperation(ctx context.Context, r *workflowservice.
 }
 
 func updateWithStartFailed(start, update error) error {
-	return serviceerror.NewMultiOperationExecution("Update-with-start could not be executed.", []error{start, update})
+	return serviceerror.NewMultiOperationExecution("Update-with-Start could not be executed.", []error{start, update})
 }
 
 func errAborted() error { return serviceerror.NewMultiOperationAborted("Operation was aborted.") }
@@ -118,13 +121,13 @@ func (h *Handler) completeStartOfUpdate(
 ) (*workflowservice.StartWorkflowExecutionRequest, error) {
 	switch {
 	case r.GetNamespace() != "" && r.GetNamespace() != n.Name():
-		return nil, serviceerror.NewInvalidArgument("The start's namespace is not that of the request.")
+		return nil, serviceerror.NewInvalidArgument("Operation namespace did not match request's namespace.")
 	case r.GetCronSchedule() != "":
-		return nil, serviceerror.NewInvalidArgument("CronSchedule is not supported by update-with-start.")
+		return nil, serviceerror.NewInvalidArgument("CronSchedule is not allowed.")
 	case r.GetWorkflowStartDelay() != nil:
-		return nil, serviceerror.NewInvalidArgument("WorkflowStartDelay is not supported by update-with-start.")
+		return nil, serviceerror.NewInvalidArgument("WorkflowStartDelay is not supported.")
 	case r.GetRequestEagerExecution():
-		return nil, serviceerror.NewInvalidArgument("RequestEagerExecution is not supported by update-with-start.")
+		return nil, serviceerror.NewInvalidArgument("RequestEagerExecution is not supported.")
 	}
 	start, err := h.completeStart(ctx, n, r)
 	if err != nil {
@@ -140,18 +143,18 @@ func completeUpdateOfStart(
 ) (*workflowservice.UpdateWorkflowExecutionRequest, error) {
 	switch {
 	case r.GetNamespace() != "" && r.GetNamespace() != n.Name():
-		return nil, serviceerror.NewInvalidArgument("The update's namespace is not that of the request.")
+		return nil, serviceerror.NewInvalidArgument("Operation namespace did not match request's namespace.")
 	case r.GetWorkflowExecution().GetRunId() != "":
-		return nil, serviceerror.NewInvalidArgument("RunId is not allowed in update-with-start.")
+		return nil, serviceerror.NewInvalidArgument("RunId is not allowed.")
 	case r.GetFirstExecutionRunId() != "":
-		return nil, serviceerror.NewInvalidArgument("FirstExecutionRunId is not allowed in update-with-start.")
+		return nil, serviceerror.NewInvalidArgument("FirstExecutionRunId is not allowed.")
 	}
 	update, err := completeUpdate(r)
 	if err != nil {
 		return nil, err
 	}
 	if update.GetWorkflowExecution().GetWorkflowId() != workflowID {
-		return nil, serviceerror.NewInvalidArgument("WorkflowId of the update is not that of the start.")
+		return nil, serviceerror.NewInvalidArgument("WorkflowId is not consistent with previous operation(s).")
 	}
 	update = shallowCopy(update)
 	update.Namespace = n.Name()

@@ -14,16 +14,29 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
+func errNotSet(field string) error {
+	return serviceerror.NewInvalidArgumentf("%s is not set on request.", field)
+}
+
 func required(field, value string) error {
 	if value == "" {
-		return serviceerror.NewInvalidArgumentf("%s is not set on the request.", field)
+		return errNotSet(field)
 	}
 	return nil
 }
 
+// checkLength checks a field of a request.
 func checkLength(field, value string, maxBytes int) error {
 	if len(value) > maxBytes {
-		return serviceerror.NewInvalidArgumentf("%s is too long: %d bytes, the limit is %d.", field, len(value), maxBytes)
+		return serviceerror.NewInvalidArgumentf("%s length exceeds limit.", field)
+	}
+	return nil
+}
+
+// checkNameLength checks a name of something that lives beyond the request. Recorded texts about those have no period.
+func checkNameLength(what, value string, maxBytes int) error {
+	if len(value) > maxBytes {
+		return serviceerror.NewInvalidArgumentf("%s length exceeds limit", what)
 	}
 	return nil
 }
@@ -36,15 +49,16 @@ func requiredID(field, value string) error {
 	return checkLength(field, value, idLengthMax)
 }
 
-// checkRunID accepts an empty run id: the current run.
-func checkRunID(runID string) error {
-	if runID == "" {
-		return nil
-	}
+// validRunID accepts an empty run id: the current run.
+func validRunID(runID string) bool {
 	// uuid.Validate also accepts forms with braces, with a prefix or without hyphens, which name no run.
 	const canonicalLength = 36
-	if len(runID) != canonicalLength || uuid.Validate(runID) != nil {
-		return serviceerror.NewInvalidArgument("RunId is not a valid UUID.")
+	return runID == "" || (len(runID) == canonicalLength && uuid.Validate(runID) == nil)
+}
+
+func checkRunID(runID string) error {
+	if !validRunID(runID) {
+		return serviceerror.NewInvalidArgument("RunId is not valid UUID.")
 	}
 	return nil
 }
@@ -57,50 +71,66 @@ func checkWorkflow(workflowID, runID string) error {
 	return checkRunID(runID)
 }
 
+// checkExecution checks the address of an existing workflow where it is a message of its own. The recorded text differs from
+// that of checkWorkflow.
 func checkExecution(execution *commonpb.WorkflowExecution) error {
 	if execution == nil {
-		return serviceerror.NewInvalidArgument("Execution is not set on the request.")
+		return errNotSet("Execution")
 	}
-	return checkWorkflow(execution.GetWorkflowId(), execution.GetRunId())
+	if err := required("WorkflowId", execution.GetWorkflowId()); err != nil {
+		return err
+	}
+	if !validRunID(execution.GetRunId()) {
+		return serviceerror.NewInvalidArgument("Invalid RunId.")
+	}
+	return nil
 }
 
+// errWorkflowMissing is the recorded text for requests in which nothing but the workflow id says what they are about.
+func errWorkflowMissing() error {
+	return serviceerror.NewInvalidArgument("Can't load workflow execution.  WorkflowId not set.")
+}
+
+// checkPayload checks the size of what users pass through the server.
+func checkPayload(m proto.Message) error { return checkSize("Blob data", m, payloadSizeMax) }
+
 func checkSize(field string, m proto.Message, maxBytes int) error {
-	if size := proto.Size(m); size > maxBytes {
-		return serviceerror.NewInvalidArgumentf("%s is too large: %d bytes, the limit is %d.", field, size, maxBytes)
+	if proto.Size(m) > maxBytes {
+		return serviceerror.NewInvalidArgumentf("%s size exceeds limit.", field)
 	}
 	return nil
 }
 
 func oversized(m proto.Message) bool { return proto.Size(m) > payloadSizeMax }
 
-// duration returns the value of an optional duration field, cut to durationMax.
-func duration(field string, d *durationpb.Duration) (time.Duration, error) {
+// duration returns the value of an optional duration field, cut to durationMax. The text of its error is fault, then the cause.
+func duration(fault string, d *durationpb.Duration) (time.Duration, error) {
 	if d == nil {
 		return 0, nil
 	}
 	if err := d.CheckValid(); err != nil {
-		return 0, serviceerror.NewInvalidArgumentf("%s is not a valid duration: %v.", field, err)
+		return 0, serviceerror.NewInvalidArgumentf("%s: %v", fault, err)
 	}
 	if d.GetSeconds() < 0 || d.GetNanos() < 0 {
-		return 0, serviceerror.NewInvalidArgumentf("%s is negative.", field)
+		return 0, serviceerror.NewInvalidArgumentf("%s: negative duration", fault)
 	}
 	return min(d.AsDuration(), durationMax), nil
 }
 
 func checkPriority(p *commonpb.Priority) error {
 	if p.GetPriorityKey() < 0 {
-		return serviceerror.NewInvalidArgument("Priority key is negative.")
+		return serviceerror.NewInvalidArgument("priority key can't be negative")
 	}
-	return checkLength("Fairness key", p.GetFairnessKey(), fairnessKeyLengthMax)
+	return checkNameLength("fairness key", p.GetFairnessKey(), fairnessKeyLengthMax)
 }
 
 func checkLinks(links []*commonpb.Link) error {
 	if len(links) > linksMax {
-		return serviceerror.NewInvalidArgumentf("Too many links: %d, the limit is %d per request.", len(links), linksMax)
+		return serviceerror.NewInvalidArgumentf("cannot attach more than %d links per request, got %d", linksMax, len(links))
 	}
 	for _, link := range links {
-		if err := checkSize("Link", link, linkSizeMax); err != nil {
-			return err
+		if size := proto.Size(link); size > linkSizeMax {
+			return serviceerror.NewInvalidArgumentf("link exceeds allowed size of %d, got %d", linkSizeMax, size)
 		}
 		if text := linkFault(link); text != "" {
 			return serviceerror.NewInvalidArgument(text)
@@ -113,7 +143,7 @@ func checkLinks(links []*commonpb.Link) error {
 func linkFault(link *commonpb.Link) string {
 	switch variant := link.GetVariant().(type) {
 	case nil:
-		return "A link is empty or of an unknown kind."
+		return "unsupported link variant"
 	case *commonpb.Link_WorkflowEvent_:
 		event := variant.WorkflowEvent
 		if event.GetNamespace() == "" || event.GetWorkflowId() == "" || event.GetRunId() == "" {
@@ -135,7 +165,10 @@ func checkIdentity(identity string) error {
 }
 
 func checkBuildID(buildID string) error {
-	return checkLength("Build ID", buildID, buildIDLengthMax)
+	if len(buildID) > buildIDLengthMax {
+		return serviceerror.NewInvalidArgument("Build ID exceeds configured limit.workerBuildIdSize, use a shorter build ID.")
+	}
+	return nil
 }
 
 // workerVersion is what a worker's version stamp and its version capabilities have in common.
@@ -146,7 +179,7 @@ type workerVersion interface {
 
 func checkWorkerVersion(v workerVersion) error {
 	if v.GetUseVersioning() && v.GetBuildId() == "" {
-		return serviceerror.NewInvalidArgument("Build ID must be set when a worker uses versioning.")
+		return serviceerror.NewInvalidArgument("WorkerVersionStamp must be present if UseVersioning is true.")
 	}
 	return checkBuildID(v.GetBuildId())
 }
@@ -154,12 +187,12 @@ func checkWorkerVersion(v workerVersion) error {
 func checkDeploymentOptions(o *deploymentpb.WorkerDeploymentOptions) error {
 	if o.GetWorkerVersioningMode() == enumspb.WORKER_VERSIONING_MODE_VERSIONED &&
 		(o.GetDeploymentName() == "" || o.GetBuildId() == "") {
-		return serviceerror.NewInvalidArgument("Deployment name and build ID must both be set when a worker uses versioning.")
+		return serviceerror.NewInvalidArgument("Both deployment name and build id must be set when versioning is enabled.")
 	}
 	if strings.Contains(o.GetDeploymentName(), ".") {
-		return serviceerror.NewInvalidArgument("Worker deployment name cannot contain '.'.")
+		return serviceerror.NewInvalidArgument("worker deployment name cannot contain '.'")
 	}
-	if err := checkLength("Worker deployment name", o.GetDeploymentName(), idLengthMax); err != nil {
+	if err := checkNameLength("worker deployment name", o.GetDeploymentName(), idLengthMax); err != nil {
 		return err
 	}
 	return checkBuildID(o.GetBuildId())

@@ -14,20 +14,29 @@ import (
 // checkTaskQueue checks the queue that a user names for work to be done on: the plain name of a normal queue.
 func checkTaskQueue(q *taskqueuepb.TaskQueue) error {
 	if q == nil {
-		return serviceerror.NewInvalidArgument("TaskQueue is not set on the request.")
+		return errQueueNotSet()
 	}
 	return checkQueueName(q.GetName())
 }
 
+func errQueueNotSet() error { return serviceerror.NewInvalidArgument("taskQueue is not set") }
+
+func checkQueueNameLength(name string) error {
+	if name == "" {
+		return serviceerror.NewInvalidArgument("missing task queue name")
+	}
+	return checkNameLength("taskQueue", name, idLengthMax)
+}
+
 func checkQueueName(name string) error {
-	if err := requiredID("TaskQueue name", name); err != nil {
+	if err := checkQueueNameLength(name); err != nil {
 		return err
 	}
 	if strings.HasPrefix(name, partitionPrefix) {
-		return serviceerror.NewInvalidArgumentf("TaskQueue name cannot start with the reserved prefix %s.", partitionPrefix)
+		return serviceerror.NewInvalidArgumentf("task queue name cannot start with reserved prefix %s", partitionPrefix)
 	}
 	if strings.HasPrefix(name, namespaceInternalPrefix) {
-		return serviceerror.NewInvalidArgumentf("TaskQueue name cannot start with %s: such queues are internal.", namespaceInternalPrefix)
+		return serviceerror.NewInvalidArgumentf("cannot use internal per-namespace task queue:%s", name)
 	}
 	return nil
 }
@@ -57,7 +66,7 @@ func setKind(p *matchingpb.Partition, q *taskqueuepb.TaskQueue) error {
 	if q.GetKind() != enumspb.TASK_QUEUE_KIND_STICKY {
 		if q.GetNormalName() != "" {
 			return serviceerror.NewInvalidArgumentf(
-				"Only a sticky queue has a normal name: queue %q, normal name %q.", q.GetName(), q.GetNormalName())
+				"only sticky queues can have normal name. tq: %s, normal name: %s", q.GetName(), q.GetNormalName())
 		}
 		p.Kind = enumspb.TASK_QUEUE_KIND_NORMAL
 		return nil
@@ -73,9 +82,9 @@ func setKind(p *matchingpb.Partition, q *taskqueuepb.TaskQueue) error {
 // describedPartition resolves the queue of a describe call, which may name a partition: /_sys/<name>/<n>, n ≥ 1.
 func describedPartition(namespaceID string, q *taskqueuepb.TaskQueue, queueType enumspb.TaskQueueType) (*matchingpb.Partition, error) {
 	if q == nil {
-		return nil, serviceerror.NewInvalidArgument("TaskQueue is not set on the request.")
+		return nil, errQueueNotSet()
 	}
-	if err := requiredID("TaskQueue name", q.GetName()); err != nil {
+	if err := checkQueueNameLength(q.GetName()); err != nil {
 		return nil, err
 	}
 	if queueType == enumspb.TASK_QUEUE_TYPE_UNSPECIFIED {
@@ -97,7 +106,7 @@ func parsePartition(name string) (queue string, number int32, err error) {
 	if !isPartition {
 		return name, 0, nil
 	}
-	invalid := serviceerror.NewInvalidArgumentf("Invalid partition name %q: its form is %s<queue>/<number from 1>.", name, partitionPrefix)
+	invalid := serviceerror.NewInvalidArgumentf("invalid task queue partition name %s", name)
 	slash := strings.LastIndexByte(rest, '/')
 	if slash <= 0 {
 		return "", 0, invalid

@@ -58,9 +58,9 @@ func checkStart(r startRequest, conflictDefault enumspb.WorkflowIdConflictPolicy
 		checkLength("RequestId", r.GetRequestId(), idLengthMax),
 		requiredID("WorkflowType", r.GetWorkflowType().GetName()),
 		checkTaskQueue(r.GetTaskQueue()),
-		checkSize("Input", r.GetInput(), payloadSizeMax),
+		checkPayload(r.GetInput()),
 		checkSize("Memo", r.GetMemo(), memoSizeMax),
-		checkSize("User metadata", r.GetUserMetadata(), payloadSizeMax),
+		checkPayload(r.GetUserMetadata()),
 		checkPriority(r.GetPriority()),
 		checkLinks(r.GetLinks()),
 		checkVersioningOverride(r.GetVersioningOverride()),
@@ -85,19 +85,19 @@ func checkStart(r startRequest, conflictDefault enumspb.WorkflowIdConflictPolicy
 }
 
 func (d *startDefaults) setTimeouts(r startRequest) error {
-	execution, err := duration("WorkflowExecutionTimeout", r.GetWorkflowExecutionTimeout())
+	execution, err := startDuration("WorkflowExecutionTimeout", r.GetWorkflowExecutionTimeout())
 	if err != nil {
 		return err
 	}
-	run, err := duration("WorkflowRunTimeout", r.GetWorkflowRunTimeout())
+	run, err := startDuration("WorkflowRunTimeout", r.GetWorkflowRunTimeout())
 	if err != nil {
 		return err
 	}
-	task, err := duration("WorkflowTaskTimeout", r.GetWorkflowTaskTimeout())
+	task, err := startDuration("WorkflowTaskTimeout", r.GetWorkflowTaskTimeout())
 	if err != nil {
 		return err
 	}
-	delay, err := duration("WorkflowStartDelay", r.GetWorkflowStartDelay())
+	delay, err := startDuration("WorkflowStartDelay", r.GetWorkflowStartDelay())
 	if err != nil {
 		return err
 	}
@@ -122,6 +122,11 @@ func (d *startDefaults) setTimeouts(r startRequest) error {
 	return nil
 }
 
+// startDuration is duration for a field of a start. The recorded texts call these by their old names.
+func startDuration(field string, d *durationpb.Duration) (time.Duration, error) {
+	return duration("An invalid "+field+"Seconds is set on request. cause", d)
+}
+
 // sameOrNew returns the duration as it was sent (nil may mean zero) if it has the wanted value, else a new one.
 func sameOrNew(sent *durationpb.Duration, want time.Duration) *durationpb.Duration {
 	if sent.AsDuration() == want {
@@ -136,14 +141,14 @@ func checkCron(schedule string, delayed bool) error {
 		return nil
 	}
 	if delayed {
-		return serviceerror.NewInvalidArgument("CronSchedule and WorkflowStartDelay cannot be used together.")
+		return serviceerror.NewInvalidArgument("CronSchedule and WorkflowStartDelay may not be used together.")
 	}
 	parsed, err := cron.ParseStandard(schedule)
 	if err != nil {
-		return serviceerror.NewInvalidArgumentf("Invalid CronSchedule: %v.", err)
+		return serviceerror.NewInvalidArgument("invalid CronSchedule.")
 	}
 	if parsed.Next(time.Now().UTC()).IsZero() {
-		return serviceerror.NewInvalidArgument("Invalid CronSchedule: no time ever matches it.")
+		return serviceerror.NewInvalidArgument("invalid CronSchedule, no time can be found to satisfy the schedule")
 	}
 	return nil
 }
@@ -162,14 +167,15 @@ func workflowIDPolicies(
 	case reuse == enumspb.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING:
 		if conflict != enumspb.WORKFLOW_ID_CONFLICT_POLICY_UNSPECIFIED {
 			return 0, 0, serviceerror.NewInvalidArgument(
-				"WorkflowIdReusePolicy TERMINATE_IF_RUNNING cannot be used together with a WorkflowIdConflictPolicy.")
+				"Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING cannot be used together with a WorkflowIDConflictPolicy")
 		}
 		// The deprecated value is two policies in one.
 		return enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE, enumspb.WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING, nil
 	case reuse == enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE &&
 		conflict == enumspb.WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING:
 		return 0, 0, serviceerror.NewInvalidArgument(
-			"WorkflowIdReusePolicy REJECT_DUPLICATE cannot be used together with WorkflowIdConflictPolicy TERMINATE_EXISTING.")
+			"Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE cannot be used together with " +
+				"WorkflowIdConflictPolicy WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING")
 	}
 	if reuse == enumspb.WORKFLOW_ID_REUSE_POLICY_UNSPECIFIED {
 		reuse = enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
@@ -188,7 +194,7 @@ func retryPolicy(p *commonpb.RetryPolicy) (*commonpb.RetryPolicy, error) {
 	out := shallowCopy(p)
 	// A policy of one attempt never waits: its intervals do not matter and are not checked.
 	once := p.GetMaximumAttempts() == 1
-	initial, err := duration("InitialInterval of the retry policy", p.GetInitialInterval())
+	initial, err := duration("invalid InitialInterval set on retry policy", p.GetInitialInterval())
 	if err != nil && !once {
 		return nil, err
 	}
@@ -199,7 +205,7 @@ func retryPolicy(p *commonpb.RetryPolicy) (*commonpb.RetryPolicy, error) {
 	if p.GetBackoffCoefficient() == 0 {
 		out.BackoffCoefficient = retryCoefficientDefault
 	}
-	maximum, err := duration("MaximumInterval of the retry policy", p.GetMaximumInterval())
+	maximum, err := duration("invalid MaximumInterval set on retry policy", p.GetMaximumInterval())
 	if err != nil && !once {
 		return nil, err
 	}
@@ -212,13 +218,13 @@ func retryPolicy(p *commonpb.RetryPolicy) (*commonpb.RetryPolicy, error) {
 	}
 	// Not "less than 1": a coefficient that is not a number must not pass.
 	if !(out.GetBackoffCoefficient() >= 1) {
-		return nil, serviceerror.NewInvalidArgument("BackoffCoefficient of the retry policy cannot be less than 1.")
+		return nil, serviceerror.NewInvalidArgument("BackoffCoefficient cannot be less than 1 on retry policy.")
 	}
 	if maximum < initial {
-		return nil, serviceerror.NewInvalidArgument("MaximumInterval of the retry policy cannot be less than its InitialInterval.")
+		return nil, serviceerror.NewInvalidArgument("MaximumInterval cannot be less than InitialInterval on retry policy.")
 	}
 	if p.GetMaximumAttempts() < 0 {
-		return nil, serviceerror.NewInvalidArgument("MaximumAttempts of the retry policy cannot be negative.")
+		return nil, serviceerror.NewInvalidArgument("MaximumAttempts cannot be negative on retry policy.")
 	}
 	return out, checkNonRetryableTypes(p.GetNonRetryableErrorTypes())
 }
@@ -233,7 +239,7 @@ func retryMaximumInterval(initial time.Duration) time.Duration {
 func checkNonRetryableTypes(names []string) error {
 	const timeoutPrefix = "TemporalTimeout:"
 	for _, name := range names {
-		if err := checkLength("Non-retryable error type", name, idLengthMax); err != nil {
+		if err := checkNameLength("non-retryable error type", name, idLengthMax); err != nil {
 			return err
 		}
 		timeout, isTimeout := strings.CutPrefix(name, timeoutPrefix)
@@ -241,7 +247,7 @@ func checkNonRetryableTypes(names []string) error {
 			continue
 		}
 		if _, err := enumspb.TimeoutTypeFromString(timeout); err != nil {
-			return serviceerror.NewInvalidArgumentf("Unknown timeout type in the non-retryable error type %q.", name)
+			return serviceerror.NewInvalidArgumentf("Invalid timeout type value: %s.", timeout)
 		}
 	}
 	return nil
@@ -253,10 +259,10 @@ func checkVersioningOverride(o *workflowpb.VersioningOverride) error {
 	}
 	if pinned := o.GetPinned(); pinned != nil {
 		if pinned.GetVersion() == nil {
-			return serviceerror.NewInvalidArgument("A pinned versioning override must name a version.")
+			return serviceerror.NewInvalidArgument("must provide version if override is pinned.")
 		}
 		if pinned.GetBehavior() == workflowpb.VersioningOverride_PINNED_OVERRIDE_BEHAVIOR_UNSPECIFIED {
-			return serviceerror.NewInvalidArgument("A pinned versioning override must set its behavior.")
+			return serviceerror.NewInvalidArgument("must specify pinned override behavior if override is pinned.")
 		}
 		return firstError(
 			requiredID("Deployment name of the versioning override", pinned.GetVersion().GetDeploymentName()),
@@ -277,12 +283,12 @@ func checkLegacyOverride(o *workflowpb.VersioningOverride) error {
 	switch behavior {
 	case enumspb.VERSIONING_BEHAVIOR_PINNED:
 		if version == "" && deployment == nil {
-			return serviceerror.NewInvalidArgument("A pinned versioning override must name a version.")
+			return serviceerror.NewInvalidArgument("must provide version if override is pinned.")
 		}
 		name, build, ok := strings.Cut(version, ".")
 		if version != "" && (!ok || name == "" || build == "") {
 			return serviceerror.NewInvalidArgumentf(
-				"Invalid version %q of the versioning override: its form is <deployment name>.<build id>.", version)
+				"invalid version string %q, expected format is \"<deployment_name>.<build_id>\"", version)
 		}
 		return nil
 	case enumspb.VERSIONING_BEHAVIOR_AUTO_UPGRADE:
@@ -305,15 +311,18 @@ func checkCallbacks(callbacks []*commonpb.Callback) error {
 		if nexus == nil {
 			return serviceerror.NewInvalidArgument("A completion callback must be a Nexus callback.")
 		}
-		if err := checkLength("URL of a completion callback", nexus.GetUrl(), callbackURLLengthMax); err != nil {
-			return err
+		if len(nexus.GetUrl()) > callbackURLLengthMax {
+			return serviceerror.NewInvalidArgumentf("invalid url: url length longer than max length allowed of %d", callbackURLLengthMax)
 		}
 		u, err := url.Parse(nexus.GetUrl())
 		if err != nil {
-			return serviceerror.NewInvalidArgumentf("Invalid URL of a completion callback: %v.", err)
+			return serviceerror.NewInvalidArgumentf("invalid url: %v", err)
 		}
-		if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			return serviceerror.NewInvalidArgumentf("Invalid URL of a completion callback: %q is not an http or https URL with a host.", nexus.GetUrl())
+		if u.Scheme != "http" && u.Scheme != "https" {
+			return serviceerror.NewInvalidArgumentf("invalid url: unknown scheme: %s", nexus.GetUrl())
+		}
+		if u.Host == "" {
+			return serviceerror.NewInvalidArgumentf("invalid url: missing host: %s", nexus.GetUrl())
 		}
 		size := 0
 		for name, value := range nexus.GetHeader() {
@@ -328,7 +337,7 @@ func checkCallbacks(callbacks []*commonpb.Callback) error {
 
 func checkOnConflictOptions(o *workflowpb.OnConflictOptions) error {
 	if o.GetAttachCompletionCallbacks() && !o.GetAttachRequestId() {
-		return serviceerror.NewInvalidArgument("On-conflict options that attach completion callbacks must attach the request id as well.")
+		return serviceerror.NewInvalidArgument("attaching request ID is required for attaching completion callbacks")
 	}
 	return nil
 }

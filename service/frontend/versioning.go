@@ -14,11 +14,11 @@ import (
 // PERMISSION_DENIED: UNIMPLEMENTED would mean a server from before them.
 
 func errVersionSetsOff() error {
-	return serviceerror.NewPermissionDenied("Version sets (worker versioning v0.1) are disabled on this namespace: use worker deployments.", "")
+	return serviceerror.NewPermissionDenied("Worker versioning v0.1 (Version Set-based, deprecated) is disabled on this namespace.", "")
 }
 
 func errVersioningRulesOff() error {
-	return serviceerror.NewPermissionDenied("Versioning rules (worker versioning v0.2) are disabled on this namespace: use worker deployments.", "")
+	return serviceerror.NewPermissionDenied("Worker versioning v0.2 (Rules-based, deprecated) is disabled on this namespace.", "")
 }
 
 func errDeploymentsMissing() error {

@@ -36,8 +36,8 @@ func (h *Handler) completeStart(
 	err = firstError(
 		checkCallbacks(r.GetCompletionCallbacks()),
 		checkOnConflictOptions(r.GetOnConflictOptions()),
-		checkSize("LastCompletionResult", r.GetLastCompletionResult(), payloadSizeMax),
-		checkSize("ContinuedFailure", r.GetContinuedFailure(), payloadSizeMax),
+		checkPayload(r.GetLastCompletionResult()),
+		checkPayload(r.GetContinuedFailure()),
 		checkDeploymentOptions(r.GetEagerWorkerDeploymentOptions()),
 	)
 	if err != nil {
@@ -70,13 +70,13 @@ func (h *Handler) SignalWithStartWorkflowExecution(ctx context.Context, r *workf
 	if err := firstError(
 		requiredID("WorkflowId", r.GetWorkflowId()),
 		requiredID("SignalName", r.GetSignalName()),
-		checkSize("SignalInput", r.GetSignalInput(), payloadSizeMax),
+		checkPayload(r.GetSignalInput()),
 	); err != nil {
 		return nil, err
 	}
 	if r.GetWorkflowIdConflictPolicy() == enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL {
 		return nil, serviceerror.NewInvalidArgument(
-			"WorkflowIdConflictPolicy FAIL is not supported by signal-with-start: it signals a workflow that is running.")
+			"Invalid WorkflowIDConflictPolicy: WORKFLOW_ID_CONFLICT_POLICY_FAIL is not supported for this operation.")
 	}
 	d, err := checkStart(r, enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING)
 	if err != nil {
@@ -110,7 +110,7 @@ func (h *Handler) SignalWorkflowExecution(ctx context.Context, r *workflowservic
 		checkExecution(r.GetWorkflowExecution()),
 		requiredID("SignalName", r.GetSignalName()),
 		checkLength("RequestId", r.GetRequestId(), idLengthMax),
-		checkSize("Input", r.GetInput(), payloadSizeMax),
+		checkPayload(r.GetInput()),
 		checkLinks(r.GetLinks()),
 	); err != nil {
 		return nil, err
@@ -146,7 +146,7 @@ func (h *Handler) TerminateWorkflowExecution(ctx context.Context, r *workflowser
 	}
 	if err := firstError(
 		checkExecution(r.GetWorkflowExecution()),
-		checkSize("Details", r.GetDetails(), payloadSizeMax),
+		checkPayload(r.GetDetails()),
 		checkLinks(r.GetLinks()),
 	); err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ func (h *Handler) ResetWorkflowExecution(ctx context.Context, r *workflowservice
 func checkReset(r *workflowservice.ResetWorkflowExecutionRequest) error {
 	// The first event is the start of the workflow: no task ends before the second.
 	if r.GetWorkflowTaskFinishEventId() <= 1 {
-		return serviceerror.NewInvalidArgument("WorkflowTaskFinishEventId must be greater than 1 and at most the last event of the run.")
+		return serviceerror.NewInvalidArgument("Workflow task finish ID must be > 1 && <= workflow last event ID.")
 	}
 	// Clients still send the deprecated field.
 	if reapply := r.GetResetReapplyType(); enumspb.ResetReapplyType_name[int32(reapply)] == "" {
@@ -75,7 +75,8 @@ func (h *Handler) UpdateWorkflowExecutionOptions(ctx context.Context, r *workflo
 func checkOptionsUpdate(o *workflowpb.WorkflowExecutionOptions, mask *fieldmaskpb.FieldMask) error {
 	for _, path := range mask.GetPaths() {
 		if _, err := fieldmaskpb.New(&workflowpb.WorkflowExecutionOptions{}, path); err != nil {
-			return serviceerror.NewInvalidArgumentf("UpdateMask names the unknown field %q.", path)
+			return serviceerror.NewInvalidArgumentf(
+				"error parsing UpdateMask: proto: invalid path %q for message %q", path, o.ProtoReflect().Descriptor().FullName())
 		}
 	}
 	if err := checkOverrideMask(mask); err != nil {
@@ -89,7 +90,7 @@ func checkOverrideMask(mask *fieldmaskpb.FieldMask) error {
 	const field, part = "versioning_override", "versioning_override."
 	for _, path := range mask.GetPaths() {
 		if len(path) > len(field) && path[:len(part)] == part {
-			return serviceerror.NewInvalidArgument("The fields of a versioning override must be updated together.")
+			return serviceerror.NewInvalidArgument("error applying update_options: versioning_override fields must be updated together")
 		}
 	}
 	return nil
@@ -138,8 +139,11 @@ type pauseRequest interface {
 }
 
 func checkPause(r pauseRequest) error {
+	if r.GetWorkflowId() == "" {
+		return errWorkflowMissing()
+	}
 	return firstError(
-		checkWorkflow(r.GetWorkflowId(), r.GetRunId()),
+		checkRunID(r.GetRunId()),
 		checkIdentity(r.GetIdentity()),
 		checkLength("Reason", r.GetReason(), reasonLengthMax),
 		checkLength("RequestId", r.GetRequestId(), idLengthMax),

@@ -3,7 +3,6 @@ package frontend
 import (
 	"context"
 
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 
 	historypb "github.com/perdure/perdure/api/history/v1"
@@ -66,11 +65,11 @@ func (h *Handler) QueryWorkflow(ctx context.Context, r *workflowservice.QueryWor
 		return nil, err
 	}
 	if r.GetQuery() == nil {
-		return nil, serviceerror.NewInvalidArgument("Query is not set on the request.")
+		return nil, errNotSet("WorkflowQuery")
 	}
 	if err := firstError(
 		required("QueryType", r.GetQuery().GetQueryType()),
-		checkSize("QueryArgs", r.GetQuery().GetQueryArgs(), payloadSizeMax),
+		checkPayload(r.GetQuery().GetQueryArgs()),
 	); err != nil {
 		return nil, err
 	}

@@ -17,10 +17,10 @@ import (
 func checkPollDeadline(ctx context.Context) error {
 	deadline, ok := ctx.Deadline()
 	if !ok {
-		return serviceerror.NewInvalidArgument("A poll needs a deadline; SDKs set 70 s.")
+		return serviceerror.NewInvalidArgument("Context timeout is not set.")
 	}
 	if time.Until(deadline) < pollDeadlineMin {
-		return serviceerror.NewFailedPreconditionf("The deadline of a poll must be at least %s ahead.", pollDeadlineMin)
+		return serviceerror.NewFailedPrecondition("Context timeout is too short.")
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func (h *Handler) RespondQueryTaskCompleted(ctx context.Context, r *workflowserv
 	if err != nil {
 		return nil, err
 	}
-	if tooLarge := checkSize("Query result", r.GetQueryResult(), payloadSizeMax); tooLarge != nil {
+	if tooLarge := checkPayload(r.GetQueryResult()); tooLarge != nil {
 		// Whoever asked waits for an answer: that it is too large is one.
 		r = shallowCopy(r)
 		r.CompletedType = enumspb.QUERY_RESULT_TYPE_FAILED

@@ -24,10 +24,6 @@ const (
 	resetChainMax = 1000
 )
 
-// errResetPoint refuses an event that is not the end of a workflow task.
-var errResetPoint = serviceerror.NewInvalidArgument(
-	"The run cannot be reset to this event: it must end a workflow task (completed, failed, timed out), or be that task's start.")
-
 // ResetWorkflowExecution implements HistoryService.
 func (s *Service) ResetWorkflowExecution(ctx context.Context, in *historypb.ResetWorkflowExecutionRequest) (*workflowservice.ResetWorkflowExecutionResponse, error) {
 	req := in.GetRequest()
@@ -147,7 +143,7 @@ func (x *access) readPrefix(base *run, finish int64) (prefix []persistence.Trans
 			}
 			if n := len(events.Events); n > 0 && events.Events[n-1].EventId >= finish {
 				if len(prefix) == 0 {
-					return nil, nil, errResetPoint
+					return nil, nil, workflow.ErrResetPoint(finish)
 				}
 				return prefix, events.Events[:finish-events.Events[0].EventId], nil
 			}

@@ -187,12 +187,9 @@ type completed struct {
 }
 
 func (x *access) completeTask(token *tokenpb.Task, req *workflowservice.RespondWorkflowTaskCompletedRequest) (*completed, error) {
-	r, err := x.load(token.GetRunId())
+	r, err := x.find(token.GetRunId())
 	if err != nil {
 		return nil, err
-	}
-	if r == nil {
-		return nil, errTaskNotFound
 	}
 	c, err := x.begin(r, needsStart(r, req))
 	if err != nil {
