@@ -81,6 +81,7 @@ func (x *access) commit(changes ...*change) error {
 	return x.commitAs(&persistence.Mutation{Key: x.chain.key, Epoch: x.chain.epoch}, changes)
 }
 
+// commitAs is commit with the mutation to fill.
 func (x *access) commitAs(mutation *persistence.Mutation, changes []*change) error {
 	for i := 0; i < len(changes); i++ {
 		c := changes[i]

@@ -87,7 +87,7 @@ func startOf(namespaceID string, r *workflowservice.StartWorkflowExecutionReques
 // start makes a new run if the policies allow it.
 func (x *access) start(st *start) (*started, error) {
 	if x.chain.current == "" && x.optimism.try() {
-		begun, err := x.openFirst(st)
+		begun, err := x.openRun(st, nil, true)
 		if !errors.Is(err, persistence.ErrExists) {
 			return begun, err
 		}
@@ -98,7 +98,7 @@ func (x *access) start(st *start) (*started, error) {
 		return nil, err
 	}
 	if current == nil {
-		return x.openRun(st, nil)
+		return x.openRun(st, nil, false)
 	}
 	if r, err := x.startedBy(current, st.opening.RequestID); err != nil || r != nil {
 		return &started{run: r, repeated: true}, err
@@ -107,13 +107,13 @@ func (x *access) start(st *start) (*started, error) {
 		if err := checkReuse(current, st.reuse); err != nil {
 			return nil, err
 		}
-		return x.openRun(st, nil)
+		return x.openRun(st, nil, false)
 	}
 	switch st.conflict {
 	case enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING:
 		return &started{run: current}, nil
 	case enumspb.WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING:
-		return x.openRun(st, current)
+		return x.openRun(st, current, false)
 	}
 	return nil, alreadyStarted(current, "Workflow execution is already running. WorkflowId: %s, RunId: %s.")
 }
@@ -156,8 +156,9 @@ func alreadyStarted(r *run, format string) error {
 	return serviceerror.NewWorkflowExecutionAlreadyStartedf(start.RequestId, start.RunId, format, start.WorkflowId, start.RunId)
 }
 
-// openRun makes the run, and in the same commit terminates the one that is open (nil: none).
-func (x *access) openRun(st *start, open *run) (*started, error) {
+// openRun makes the run, and in the same commit terminates the one that is open (nil: none). With first set nobody has looked whether
+// there are others of its key: ErrExists if there are.
+func (x *access) openRun(st *start, open *run, first bool) (*started, error) {
 	id, err := x.newRunID()
 	if err != nil {
 		return nil, err
@@ -174,44 +175,18 @@ func (x *access) openRun(st *start, open *run) (*started, error) {
 		}
 		changes = append(changes, c)
 	}
-	opened, err := x.opened(st)
-	if err != nil {
-		return nil, err
-	}
-	if err := x.commit(append(changes, opened)...); err != nil {
-		return nil, err
-	}
-	return &started{run: opened.run, created: true, change: opened}, nil
-}
-
-// openFirst makes the run without having looked whether there are others of its key: ErrExists if there are.
-func (x *access) openFirst(st *start) (*started, error) {
-	id, err := x.newRunID()
-	if err != nil {
-		return nil, err
-	}
-	st.opening.RunID = id
-	opened, err := x.opened(st)
-	if err != nil {
-		return nil, err
-	}
-	first := &persistence.Mutation{Key: x.chain.key, Epoch: x.chain.epoch, First: true}
-	if err := x.commitAs(first, []*change{opened}); err != nil {
-		return nil, err
-	}
-	return &started{run: opened.run, created: true, change: opened}, nil
-}
-
-// opened is the first transition of the run that is to be started.
-func (x *access) opened(st *start) (*change, error) {
-	c := x.open(st.opening)
-	c.inHand = st.eager
+	opened := x.open(st.opening)
+	opened.inHand = st.eager
 	if st.then != nil {
-		if err := st.then(c.tx); err != nil {
+		if err := st.then(opened.tx); err != nil {
 			return nil, err
 		}
 	}
-	return c, nil
+	mutation := &persistence.Mutation{Key: x.chain.key, Epoch: x.chain.epoch, First: first}
+	if err := x.commitAs(mutation, append(changes, opened)); err != nil {
+		return nil, err
+	}
+	return &started{run: opened.run, created: true, change: opened}, nil
 }
 
 // replaced ends a run to make room for another one.

@@ -115,7 +115,7 @@ func (h *hosts) crash(i int) {
 	h.services[i] = h.newService()
 	h.mu.Unlock()
 	old.store.(*hostStore).dead.Store(true)
-	_ = old.Stop(context.Background()) //nolint:errcheck // it cannot say goodbye
+	_ = old.Stop(context.Background()) // it cannot say goodbye
 }
 
 // tell calls a queue's partition as a frontend or history would.

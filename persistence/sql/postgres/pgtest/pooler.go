@@ -1,7 +1,6 @@
 package pgtest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,9 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Pooler is a PgBouncer in transaction mode.
@@ -121,25 +117,7 @@ func (p *Pooler) configure(sessions int) error {
 	return os.WriteFile(filepath.Join(p.dir, "pgbouncer.ini"), []byte(strings.Join(lines, "\n")), 0o644)
 }
 
-func (p *Pooler) waitReady() error {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
-	for {
-		conn, err := pgx.Connect(ctx, p.URL(p.server))
-		if err == nil {
-			return conn.Close(ctx)
-		}
-		select {
-		case <-p.exited:
-			return fmt.Errorf("it ended: %s", p.log())
-		case <-ctx.Done():
-			return fmt.Errorf("it does not answer: %w: %s", err, p.log())
-		case <-ticker.C:
-		}
-	}
-}
+func (p *Pooler) waitReady() error { return awaitReady(p.URL(p.server), p.exited, p.log) }
 
 func (p *Pooler) log() string {
 	log, err := os.ReadFile(filepath.Join(p.dir, "log"))

@@ -228,21 +228,24 @@ func dismiss(lifeline io.WriteCloser) {
 	_ = lifeline.Close()
 }
 
-func (s *Server) waitReady() error {
+func (s *Server) waitReady() error { return awaitReady(s.URL(), s.exited, s.Log) }
+
+// awaitReady waits until a database answers, or the process that is to serve it has ended.
+func awaitReady(url string, exited <-chan struct{}, log func() string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
-		conn, err := pgx.Connect(ctx, s.URL())
+		conn, err := pgx.Connect(ctx, url)
 		if err == nil {
 			return conn.Close(ctx)
 		}
 		select {
-		case <-s.exited:
-			return fmt.Errorf("postgres ended: %s", s.Log())
+		case <-exited:
+			return fmt.Errorf("the server ended: %s", log())
 		case <-ctx.Done():
-			return fmt.Errorf("postgres does not answer: %w: %s", err, s.Log())
+			return fmt.Errorf("the server does not answer: %w: %s", err, log())
 		case <-ticker.C:
 		}
 	}
